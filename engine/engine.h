@@ -1,0 +1,117 @@
+// Engine: the facade. Batches generation requests into a model that steps per-session recurrent states.
+//
+// One thread ticks: it alone touches device state, so state needs no locks. Start() runs that thread; a test
+// or a benchmark that does not call Start() calls Tick(now) by hand, and then time is what it says it is.
+//
+// Promises: a request that was admitted holds its slots until it ends; every accepted request ends with
+// exactly one End event; a row's tokens, logits and state depend on its own session alone; the engine never
+// waits for a reader.
+//
+// Threads: every method but Tick may be called from any thread. Verb callbacks run on the engine thread (or
+// inside Tick) and must not block or call back into Tick.
+#ifndef MAMBAD_ENGINE_ENGINE_H_
+#define MAMBAD_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/request.h"
+#include "engine/session_verbs.h"
+#include "engine/stats.h"
+#include "engine/token_sink.h"
+
+namespace mambad {
+
+class Model;
+class Tokenizer;
+struct TickReport;
+
+struct EngineOptions {
+  // State slots: 0 means as many as `state_memory_bytes` holds (at least 1, at most 65536).
+  uint32_t state_slots = 0;
+  uint64_t state_memory_bytes = 1ull << 30;
+  // Sessions that may exist at a time: 0 means slots - max(1, slots / 8), so that stateless calls and the
+  // second slot of a turn's way back always find room. Must stay below the slots.
+  uint32_t sessions_max = 0;
+  absl::Duration session_ttl_default = absl::Hours(24);
+
+  uint32_t queue_requests_max = 1024;
+  uint64_t queue_tokens_max = 1ull << 22;
+  uint64_t prompt_tokens_max = 1ull << 21;
+
+  uint32_t decode_rows_max = 512;
+  uint32_t prompt_tokens_per_tick = 512;             // with decoding rows beside them
+  uint32_t prompt_tokens_per_tick_idle = 512;        // with none
+  absl::Duration stall_timeout = absl::Seconds(30);  // a full sink ends its request after this
+
+  uint64_t seed = 0;  // of drawn seeds and session ids; 0: from the system's entropy
+  std::function<void(const std::string& line)> log;  // one line per notable event; prompts are never logged
+};
+
+using RequestTicket = uint64_t;
+
+class Engine {
+ public:
+  // `tokenizer` may be null: then text is FAILED_PRECONDITION and Deltas carry token ids alone. Errors:
+  // RESOURCE_EXHAUSTED naming need and budget when not even one slot fits; INVALID_ARGUMENT naming an option.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(std::shared_ptr<Model> model,
+                                                        std::shared_ptr<const Tokenizer> tokenizer,
+                                                        EngineOptions options);
+  virtual ~Engine() = default;  // Stops the thread; requests still open end with UNAVAILABLE.
+
+  virtual void Start() = 0;
+  virtual TickReport Tick(absl::Time now) = 0;  // REQUIRES: Start was not called
+
+  // Accepts a request or refuses it at once: INVALID_ARGUMENT naming the field, RESOURCE_EXHAUSTED +
+  // retry_after (queue), UNAVAILABLE (draining), DEADLINE_EXCEEDED (deadline before the predicted start),
+  // NOT_FOUND / ABORTED (session) may come at once or as the End event. After OK the sink gets every event up
+  // to End.
+  virtual absl::StatusOr<RequestTicket> Submit(GenerationRequest request,
+                                               std::shared_ptr<TokenSink> sink) = 0;
+  // Ends a request with CANCELLED at the next tick; unknown or ended tickets are ignored.
+  virtual void Cancel(RequestTicket ticket) = 0;
+
+  // Session verbs (AppendInput is a Submit with Method::kAppendInput). `done` is called exactly once. Each
+  // ends with DEADLINE_EXCEEDED when no tick took it up by `deadline`.
+  virtual void CreateSession(CreateSessionRequest request, absl::Time deadline, SessionDone done) = 0;
+  virtual void GetSession(std::string id, absl::Time deadline, SessionDone done) = 0;
+  virtual void ListSessions(ListSessionsRequest request, absl::Time deadline, SessionPageDone done) = 0;
+  virtual void DeleteSession(DeleteSessionRequest request, absl::Time deadline, SessionDone done) = 0;
+  virtual void ForkSession(ForkSessionRequest request, absl::Time deadline, SessionDone done) = 0;
+
+  // Accepts nothing new from now on; what runs may finish until `deadline`, then ends with UNAVAILABLE.
+  // Queued requests end with UNAVAILABLE at once. `drained` is called once, when no request is left.
+  virtual void Drain(absl::Time deadline, std::function<void()> drained) = 0;
+
+  virtual EngineStats Stats() const = 0;
+  // What the server sees and the engine does not: refusals before Submit, and the reader's side of latency.
+  virtual void RecordRejection(Method method, absl::StatusCode code) = 0;
+  virtual void RecordTimeToFirstToken(absl::Duration latency) = 0;
+  virtual void RecordInterTokenLatency(absl::Duration latency, uint64_t tokens) = 0;
+
+  virtual const Model& model() const = 0;
+  virtual const Tokenizer* tokenizer() const = 0;    // null: none
+  virtual const EngineOptions& options() const = 0;  // with defaults resolved
+  virtual RequestLimits limits() const = 0;
+  virtual std::vector<MemoryAddend> MemoryLedger() const = 0;  // weights, state pool, workspace, queues, ...
+  // False once the device failed; every open request has then ended.
+  virtual bool healthy() const = 0;
+};
+
+// What one turn of the loop did.
+struct TickReport {
+  uint32_t decode_rows = 0;
+  uint32_t prompt_tokens = 0;
+  bool idle = true;                                // nothing was planned and no command was waiting
+  absl::Time next_event = absl::InfiniteFuture();  // earliest deadline, expiry or stall timeout
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_ENGINE_H_

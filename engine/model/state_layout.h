@@ -1,0 +1,53 @@
+// StateSpec and StateLayout: what a slot holds and where. A slot is one contiguous block, so that copy, fork,
+// zero and snapshot are one copy: each layer's state as its mixer's StateSpecs declare it, then the last
+// hidden row.
+#ifndef MAMBAD_ENGINE_MODEL_STATE_LAYOUT_H_
+#define MAMBAD_ENGINE_MODEL_STATE_LAYOUT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/base/dtype.h"
+
+namespace mambad {
+
+// How a 2-d state tensor lies in the slot. Canonical shapes (snapshots, documentation) put channels first, as
+// Hugging Face does; the CPU kernels step channels in lanes and so keep them last.
+enum class StateOrder { kCanonical, kTransposed };
+
+// A mixer's declaration of one tensor of its state, for one layer.
+struct StateSpec {
+  std::string name;            // "conv_state", "ssm_state"
+  std::vector<int64_t> shape;  // canonical, per slot and layer: (D, K-1), (D, N)
+  kernels::DType dtype = kernels::DType::kF32;
+  StateOrder order = StateOrder::kCanonical;
+};
+
+// Where one StateSpec lies: layer l of it at slot + offset + l * layer_stride.
+struct StateTensor {
+  StateSpec spec;
+  size_t offset = 0;
+  size_t layer_stride = 0;
+  int64_t n_layer = 0;
+};
+
+struct StateLayout {
+  std::vector<StateTensor> tensors;
+  size_t last_hidden_offset = 0;  // (M) fp32: the residual row of the last consumed token
+  int64_t d_model = 0;
+  size_t bytes = 0;   // of one slot, without padding
+  size_t stride = 0;  // from slot to slot: bytes rounded up to 64
+};
+
+// The state memory of all slots, as the kernels see it. The pool owns it.
+struct StateView {
+  std::byte* base = nullptr;
+  size_t stride = 0;
+  int32_t slots = 0;
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_MODEL_STATE_LAYOUT_H_

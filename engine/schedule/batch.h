@@ -1,0 +1,59 @@
+// Batch: one tick's rows as arrays. Decode rows and prompt chunks never share a matrix product: the model
+// runs the decode rows first, then the chunks.
+//
+// Symbols: B decode rows, C chunks, T packed prompt tokens, S slots of the pool.
+#ifndef MAMBAD_ENGINE_SCHEDULE_BATCH_H_
+#define MAMBAD_ENGINE_SCHEDULE_BATCH_H_
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "kernels/sampling/sampling.h"
+
+namespace mambad {
+
+// Which hidden row the head is applied to.
+enum class LogitsSource {
+  kDecodeRow,    // index: decode row in [0, B)
+  kPromptToken,  // index: packed prompt token in [0, T)
+  kSlot,         // index: slot in [0, S); the slot's last_hidden, as it is before this tick's rows
+};
+
+// One row of logits, and what is wanted of it: a sample, the log-probability of a given token, or both.
+struct LogitsTask {
+  LogitsSource source = LogitsSource::kDecodeRow;
+  uint32_t index = 0;
+  const kernels::SamplingRow* sampling = nullptr;  // null: draw nothing. Outlives Forward.
+  std::optional<uint32_t> target;                  // the token whose log-probability is wanted
+  uint32_t top_logprobs = 0;                       // [0, 20]
+  bool logprob = false;                            // of the sampled token
+};
+
+struct LogitsResult {
+  bool finite = true;  // false: a NaN or infinity in this row's logits; the rest is unspecified
+  uint32_t token = 0;  // the sample
+  float logprob = 0;   // of the sample, under the raw logits
+  float target_logprob = 0;
+  bool target_is_greedy = false;                // target is the most likely token (ties: the lowest id)
+  std::vector<std::pair<uint32_t, float>> top;  // descending
+};
+
+struct Batch {
+  std::vector<int32_t> decode_slots;    // (B), distinct
+  std::vector<uint32_t> decode_tokens;  // (B), consumed by this tick
+
+  std::vector<int32_t> chunk_slots;     // (C), distinct, and distinct from decode_slots
+  std::vector<uint32_t> chunk_offsets;  // (C + 1), ascending from 0 to T; empty when C is 0
+  std::vector<uint32_t> prompt_tokens;  // (T), packed
+
+  std::vector<LogitsTask> logits;
+
+  bool empty() const { return decode_slots.empty() && chunk_slots.empty() && logits.empty(); }
+  void Clear() { *this = Batch(); }
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_SCHEDULE_BATCH_H_
