@@ -14,6 +14,16 @@
 
 namespace mambad {
 
+// All that one draw depends on beside its row of logits (see kernels/sampling/sampling.h). A candidate owns
+// it from tick to tick.
+struct SamplingRow {
+  kernels::SamplingParams params;  // logprob and top_logprobs included
+  kernels::SamplingKey key;
+  std::vector<kernels::LogitBias> logit_bias;     // tokens distinct
+  std::vector<kernels::TokenCount> token_counts;  // tokens distinct; empty when no penalty is on
+  std::vector<int32_t> suppressed;                // tokens never chosen, distinct
+};
+
 // Which hidden row the head is applied to.
 enum class LogitsSource {
   kDecodeRow,    // index: decode row in [0, B)
@@ -21,23 +31,24 @@ enum class LogitsSource {
   kSlot,         // index: slot in [0, S); the slot's last_hidden, as it is before this tick's rows
 };
 
-// One row of logits, and what is wanted of it: a sample, the log-probability of a given token, or both.
+// One row of logits, and what is wanted of it: a sample, the log-probability of a given token, or neither
+// (then only whether the row is finite). Never both: several tasks may name the same row.
 struct LogitsTask {
   LogitsSource source = LogitsSource::kDecodeRow;
   uint32_t index = 0;
-  const kernels::SamplingRow* sampling = nullptr;  // null: draw nothing. Outlives Forward.
-  std::optional<uint32_t> target;                  // the token whose log-probability is wanted
-  uint32_t top_logprobs = 0;                       // [0, 20]
-  bool logprob = false;                            // of the sampled token
+  const SamplingRow* sampling = nullptr;  // null: draw nothing. Outlives Forward.
+  std::optional<uint32_t> target;         // the token whose log-probability is wanted
+  uint32_t top_logprobs = 0;              // [0, 20]; beside the target
 };
 
 struct LogitsResult {
   bool finite = true;  // false: a NaN or infinity in this row's logits; the rest is unspecified
   uint32_t token = 0;  // the sample
-  float logprob = 0;   // of the sample, under the raw logits
+  float logprob = 0;   // of the sample, under the raw logits; when asked for
   float target_logprob = 0;
-  bool target_is_greedy = false;                // target is the most likely token (ties: the lowest id)
-  std::vector<std::pair<uint32_t, float>> top;  // descending
+  bool target_is_greedy = false;  // target is the most likely token (ties: the lowest id)
+  std::vector<std::pair<uint32_t, float>>
+      top;  // of the sample or the target: descending, ties lowest id first
 };
 
 struct Batch {
