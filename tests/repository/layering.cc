@@ -42,10 +42,10 @@ const Library kLibraries[] = {
       "vector_types.h", "nvtx3/", "curand", "driver_types.h"}},
     {"GoogleTest", {"gtest/", "gmock/"}},
     {"Google Benchmark", {"benchmark/"}},
-    {"system",
-     {"sys/",      "linux/",      "arpa/",       "netinet/",   "asm/",     "unistd.h",  "fcntl.h", "poll.h",
-      "pthread.h", "sched.h",     "signal.h",    "termios.h",  "netdb.h",  "dirent.h",  "dlfcn.h", "spawn.h",
-      "cpuid.h",   "immintrin.h", "x86intrin.h", "sysexits.h", "malloc.h", "execinfo.h"}},
+    {"system", {"sys/",       "linux/",    "arpa/",    "netinet/",    "asm/",        "unistd.h",   "fcntl.h",
+                "poll.h",     "pthread.h", "sched.h",  "signal.h",    "termios.h",   "netdb.h",    "dirent.h",
+                "dlfcn.h",    "spawn.h",   "cpuid.h",  "immintrin.h", "x86intrin.h", "sysexits.h", "malloc.h",
+                "execinfo.h", "stdlib.h",  "string.h", "time.h",      "errno.h",     "net/"}},
 };
 
 // What a folder may include beside std. The longest folder that contains a file decides. An entry that ends
