@@ -1,0 +1,54 @@
+#include "kernels/embedding/embedding.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/base/status_macros.h"
+#include "kernels/embedding/embedding_cpu.h"
+
+namespace mambad::kernels {
+namespace {
+
+absl::Status CheckArgs(const Embedding& embedding, const EmbeddingArgs& args) {
+  if (args.rows < 0) return absl::InvalidArgumentError(absl::StrCat("embedding: rows is ", args.rows));
+  if (args.rows == 0) return absl::OkStatus();
+  if (args.ids == nullptr || args.out == nullptr) {
+    return absl::InvalidArgumentError("embedding: ids or out is null");
+  }
+  if (args.rows > 1 && args.ldo < embedding.cols()) {
+    return absl::InvalidArgumentError(absl::StrCat("embedding: ldo ", args.ldo, " < M ", embedding.cols()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Embedding> Embedding::Create(Device& device, const LinearWeight& table,
+                                            WeightPrecision precision) {
+  MAMBAD_RETURN_IF_ERROR(CheckWeightShape("embedding", table));
+  Embedding embedding;
+  embedding.rows_ = table.rows;
+  embedding.cols_ = table.cols;
+  embedding.dtype_ = precision == WeightPrecision::kF32 ? DType::kF32 : DType::kBf16;
+  const std::size_t count = static_cast<std::size_t>(table.rows) * table.cols;
+  MAMBAD_ASSIGN_OR_RETURN(embedding.buffer_, device.Allocate(count * SizeOf(embedding.dtype_), "weights"));
+  ConvertTableCpu(device, table, embedding.dtype_, embedding.buffer_.data());
+  return embedding;
+}
+
+Embedding Embedding::Tied(const PackedLinear& head) {
+  Embedding embedding;
+  embedding.head_ = &head;
+  embedding.rows_ = head.rows();
+  embedding.cols_ = head.cols();
+  embedding.dtype_ = head.precision() == WeightPrecision::kF32 ? DType::kF32 : DType::kBf16;
+  return embedding;
+}
+
+absl::Status EmbeddingLookup(Stream& stream, const Embedding& embedding, const EmbeddingArgs& args) {
+  MAMBAD_RETURN_IF_ERROR(CheckArgs(embedding, args));
+  if (args.rows == 0) return absl::OkStatus();
+  return EmbeddingLookupCpu(stream, embedding, args);
+}
+
+}  // namespace mambad::kernels
