@@ -1,0 +1,78 @@
+#!/bin/sh
+# From nothing to a streaming Mamba model on Debian 12: installs the packages, builds, starts a server on the bundled
+# model, streams one completion over gRPC, shows its speed and some metrics, and stops the server.
+#   sh deploy/quickstart.sh [--keep]
+# --keep leaves the server running and prints its addresses. MAMBAD_JOBS limits the parallelism (default: all cores).
+set -eu
+cd "$(dirname "$0")/.."
+
+keep=
+case "${1:-}" in
+  "") ;;
+  --keep) keep=yes ;;
+  -h | --help) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p;}' deploy/quickstart.sh; exit 0 ;;
+  *) echo "deploy/quickstart.sh: unknown option '$1' (want --keep)" >&2; exit 2 ;;
+esac
+
+started=$(date +%s)
+stage() { printf '\n== %4d s  %s\n' "$(($(date +%s) - started))" "$*"; }
+fail() { echo "deploy/quickstart.sh: $*" >&2; exit 1; }
+
+bin=build/cpu/bin
+work=build/quickstart
+mkdir -p "$work"
+
+stage "installing packages (once)"
+sh deploy/install-deps.sh build
+
+stage "building mambad and mambactl (a few minutes the first time)"
+if command -v ccache >/dev/null 2>&1; then
+  export CCACHE_BASEDIR="${CCACHE_BASEDIR:-$(dirname "$PWD")}" CCACHE_NOHASHDIR=1 CMAKE_CXX_COMPILER_LAUNCHER=ccache
+fi
+# The build folder is that of tests/run.sh, whose choice to build the tests stays.
+tests=-DMAMBAD_TESTS=OFF
+[ -f build/cpu/build.ninja ] && tests=
+# shellcheck disable=SC2086  # empty or one flag
+cmake --preset cpu $tests >"$work/configure.log" 2>&1 || { cat "$work/configure.log" >&2; fail "configuring failed"; }
+cmake --build build/cpu --parallel "${MAMBAD_JOBS:-$(nproc)}" --target mambad mambactl
+
+stage "starting the server"
+: >"$work/server.out"
+$bin/mambad serve --model deploy/models/mamba-tales --grpc-address 127.0.0.1:0 --http-address 127.0.0.1:0 \
+  >"$work/server.out" 2>"$work/server.log" </dev/null &
+server=$!
+trap 'kill "$server" 2>/dev/null || :' EXIT INT TERM
+tries=0
+until ready=$(grep '^mambad ready ' "$work/server.out"); do
+  kill -0 "$server" 2>/dev/null || { cat "$work/server.log" >&2; fail "the server did not start"; }
+  tries=$((tries + 1))
+  [ "$tries" -lt 600 ] || { cat "$work/server.log" >&2; fail "the server was not ready after 60 s"; }
+  sleep 0.1
+done
+echo "$ready"
+grpc=$(echo "$ready" | sed 's/.* grpc=\([^ ]*\).*/\1/')
+http=$(echo "$ready" | sed 's/.* http=\([^ ]*\).*/\1/')
+
+stage "streaming a completion"
+prompt="Once upon a time there was a king who had three daughters"
+printf '%s' "$prompt"
+$bin/mambactl generate --server "$grpc" --prompt "$prompt" --max-tokens 120 --temperature 0.7 --seed 7 --stats </dev/null
+
+stage "five lines of http://$http/metrics"
+curl -sSf "http://$http/metrics" >"$work/metrics.txt"
+for metric in mambad_requests_finished_total mambad_generation_tokens_total mambad_time_to_first_token_seconds_sum \
+  mambad_inter_token_latency_seconds_count mambad_state_slots_used; do
+  grep -m 1 "^$metric" "$work/metrics.txt" || fail "$metric is not exported"
+done
+
+trap - EXIT INT TERM
+if [ -n "$keep" ]; then
+  stage "the server keeps running (process $server; stop it with: kill $server)"
+  echo "talk to it:   $bin/mambactl chat --server $grpc"
+  echo "watch it:     curl http://$http/metrics"
+  exit 0
+fi
+stage "stopping"
+kill "$server"
+wait "$server" || fail "the server ended with exit code $?"
+echo "stopped cleanly; try  sh deploy/quickstart.sh --keep  and then  $bin/mambactl chat"
