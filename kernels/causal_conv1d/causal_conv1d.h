@@ -1,0 +1,74 @@
+// causal_conv1d: depthwise causal convolution over time, bias and SiLU.
+//
+//   y[t, d] = silu(bias[d] + sum_k weight[k, d] * x[t - (K-1) + k, d])
+//
+// where x before the chunk is the window carried in the chunk's slot; afterwards the window holds the last
+// K-1 inputs, oldest first.
+//
+// Source: the short convolution of Gu & Dao, "Mamba", arXiv:2312.00752, section 3.4 and figure 3.
+//
+// Shapes:   see the fields; fp32 in device memory. The window's layout: kernels/base/slots.h. K = 1 has an
+// empty
+//   window.
+// Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot chunks and rows read and write nothing.
+// Aliasing: y == x with equal strides is allowed; any other overlap is not.
+// Numerics: taps in ascending order into one accumulator that starts at the bias. With round_input_to_bf16
+// each
+//   input is rounded once, before everything else, and the window holds the rounded values. The result of a
+//   channel depends on its own inputs and window alone: splitting a chunk anywhere gives the same bits, and
+//   so does the step (prefill and step share their arithmetic).
+// Errors:   InvalidArgument naming the field.
+// Threads:  channels are spread over the stream's pool; returns when done. Does not allocate.
+#ifndef MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_H_
+#define MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "kernels/base/slots.h"
+#include "kernels/device/device.h"
+
+namespace mambad::kernels {
+
+inline constexpr std::int32_t kMaxConvWidth = 64;
+
+struct CausalConv1dFilter {
+  const float* weight = nullptr;     // (K, D): tap-major, the tap of the oldest input first
+  const float* bias = nullptr;       // (D), or null
+  std::int64_t channels = 0;         // D >= 1
+  std::int32_t width = 0;            // K in [1, kMaxConvWidth]
+  bool round_input_to_bf16 = false;  // precision bf16
+};
+
+// Packed chunks: chunk c is the tokens [offsets[c], offsets[c + 1]).
+struct CausalConv1dPrefillArgs {
+  CausalConv1dFilter filter;
+  const float* x = nullptr;   // (T, D), e.g. the first half of in_proj's output
+  std::int64_t x_stride = 0;  // floats between tokens, >= D
+  float* y = nullptr;         // (T, D)
+  std::int64_t y_stride = 0;  // floats between tokens, >= D
+  std::int64_t chunks = 0;    // >= 0
+  const std::int64_t* offsets =
+      nullptr;  // (chunks + 1), ascending, offsets[0] >= 0; empty chunks are allowed
+  const std::int32_t* slot_index = nullptr;  // (chunks)
+  SlotView window;                           // (K-1, D) per slot
+};
+
+// One token a row.
+struct CausalConv1dStepArgs {
+  CausalConv1dFilter filter;
+  const float* x = nullptr;                  // (B, D)
+  std::int64_t x_stride = 0;                 // floats between rows, >= D
+  float* y = nullptr;                        // (B, D)
+  std::int64_t y_stride = 0;                 // floats between rows, >= D
+  std::int64_t rows = 0;                     // B >= 0
+  const std::int32_t* slot_index = nullptr;  // (B)
+  SlotView window;                           // (K-1, D) per slot
+};
+
+absl::Status CausalConv1dPrefill(Stream& stream, const CausalConv1dPrefillArgs& args);
+absl::Status CausalConv1dStep(Stream& stream, const CausalConv1dStepArgs& args);
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_H_

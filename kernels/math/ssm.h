@@ -1,0 +1,41 @@
+// The selective state space step of one channel, in pieces that prefill and step share.
+#ifndef MAMBAD_KERNELS_MATH_SSM_H_
+#define MAMBAD_KERNELS_MATH_SSM_H_
+
+#include "kernels/math/exp.h"
+#include "kernels/math/lanes.h"
+
+namespace mambad::kernels {
+
+// The sum over n runs as this many interleaved partial sums: n goes to n mod 4, ascending; then
+// (s0 + s1) + (s2 + s3). Absent terms (N below 4) count as +0.
+inline constexpr int kStateSumWays = 4;
+
+// What a token brings to a channel before any state is touched.
+template <class V>
+struct ChannelToken {
+  V delta;    // softplus(delta_raw + bias)
+  V delta_x;  // delta * x
+};
+
+template <class V>
+MAMBAD_LANE ChannelToken<V> MakeChannelToken(V delta_raw, V bias, V x) {
+  const V delta = Softplus(delta_raw + bias);
+  return {delta, delta * x};
+}
+
+// h <- exp(delta * A) * h + (delta * x) * B for one n.
+template <class V>
+MAMBAD_LANE V StateStep(V h, const ChannelToken<V>& token, V decay_log2, V b) {
+  return MulAdd(Exp2NonPositive(token.delta * decay_log2), h, token.delta_x * b);
+}
+
+// The sum over n, with the skip.
+template <class V>
+MAMBAD_LANE V StateOutput(const V (&sums)[kStateSumWays], V skip, V x) {
+  return MulAdd(skip, x, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MATH_SSM_H_
