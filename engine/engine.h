@@ -54,8 +54,6 @@ struct EngineOptions {
   std::function<void(const std::string& line)> log;  // one line per notable event; prompts are never logged
 };
 
-using RequestTicket = uint64_t;
-
 class Engine {
  public:
   // `tokenizer` may be null: then text is FAILED_PRECONDITION and Deltas carry token ids alone. Errors:

@@ -15,6 +15,9 @@
 
 namespace mambad {
 
+// Names an accepted request; never 0, never used twice.
+using RequestTicket = uint64_t;
+
 // Which RPC a request came by: the `method` label of the metrics.
 enum class Method { kGenerate, kStreamGenerate, kScore, kAppendInput };
 inline constexpr int kMethodCount = 4;

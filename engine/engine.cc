@@ -1,0 +1,211 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/error.h"
+#include "engine/model/model.h"
+#include "engine/schedule/engine_loop.h"
+#include "engine/schedule/ledger.h"
+#include "engine/schedule/mailbox.h"
+#include "engine/session/state_pool.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+uint64_t EntropySeed() {
+  std::random_device entropy;
+  const uint64_t high = entropy();
+  return std::max<uint64_t>(1, high << 32 | entropy());
+}
+
+absl::Status CheckOptions(const EngineOptions& options) {
+  if (options.queue_requests_max < 1) return InvalidField("queue_requests_max", "must be at least 1");
+  if (options.prompt_tokens_max < 1) return InvalidField("prompt_tokens_max", "must be at least 1");
+  if (options.queue_tokens_max < options.prompt_tokens_max) {
+    return InvalidField("queue_tokens_max", "must be at least prompt_tokens_max");
+  }
+  if (options.decode_rows_max < 1) return InvalidField("decode_rows_max", "must be at least 1");
+  if (options.prompt_tokens_per_tick < 1 || options.prompt_tokens_per_tick_idle < 1) {
+    return InvalidField("prompt_tokens_per_tick", "must be at least 1");
+  }
+  if (options.stall_timeout <= absl::ZeroDuration()) {
+    return InvalidField("stall_timeout", "must be positive");
+  }
+  if (options.session_ttl_default < absl::Seconds(1) || options.session_ttl_default > absl::Hours(24 * 365)) {
+    return InvalidField("session_ttl_default", "must be in [1 s, 365 d]");
+  }
+  return absl::OkStatus();
+}
+
+// `options` with every zero that stands for a default replaced.
+absl::StatusOr<EngineOptions> Resolve(EngineOptions options, const StateLayout& layout) {
+  MAMBAD_RETURN_IF_ERROR(CheckOptions(options));
+  if (options.state_slots == 0) {
+    options.state_slots = StatePool::SlotsThatFit(layout, options.state_memory_bytes);
+    if (options.state_slots == 0) {
+      return absl::ResourceExhaustedError(absl::StrCat("one state slot needs ", layout.stride,
+                                                       " bytes, the budget state_memory_bytes is ",
+                                                       options.state_memory_bytes));
+    }
+  }
+  if (options.state_slots > StatePool::kSlotsMax) {
+    return InvalidField("state_slots", absl::StrCat("must be at most ", StatePool::kSlotsMax));
+  }
+  if (options.sessions_max == 0) {
+    options.sessions_max = options.state_slots - std::max(1u, options.state_slots / 8);
+  } else if (options.sessions_max >= options.state_slots) {
+    return InvalidField("sessions_max", absl::StrCat("must be below the state slots, ", options.state_slots));
+  }
+  if (options.seed == 0) options.seed = EntropySeed();
+  return options;
+}
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(std::shared_ptr<Model> model, std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options,
+             std::unique_ptr<StatePool> pool)
+      : model_(std::move(model)),
+        tokenizer_(std::move(tokenizer)),
+        options_(std::move(options)),
+        pool_bytes_(pool->bytes()),
+        mailbox_(std::make_shared<Mailbox>()),
+        ledger_(options_.queue_requests_max, options_.queue_tokens_max, options_.state_slots,
+                pool->slot_bytes()),
+        loop_(*model_, tokenizer_.get(), options_, std::move(pool), *mailbox_, ledger_) {}
+
+  ~EngineImpl() override {
+    stopping_ = true;
+    mailbox_->Wake();
+    if (thread_.joinable()) thread_.join();
+    loop_.Stop(Now());
+  }
+
+  void Start() override {
+    MAMBAD_CHECK(!started_.exchange(true));
+    thread_ = std::thread([this] { Run(); });
+  }
+
+  TickReport Tick(absl::Time now) override {
+    MAMBAD_CHECK(!started_);
+    return loop_.Tick(now);
+  }
+
+  absl::StatusOr<RequestTicket> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink) override {
+    MAMBAD_CHECK(sink != nullptr);
+    const absl::Time now = Now();
+    if (absl::Status status = Validate(request, limits()); !status.ok()) {
+      ledger_.Reject(request.method, status.code());
+      return status;
+    }
+    if (tokenizer_ == nullptr) request.output.skip_text = true;
+    if (request.arrival == absl::InfinitePast()) request.arrival = now;
+    MAMBAD_RETURN_IF_ERROR(ledger_.Accept(request, now));
+    sink->Attach(request.candidate_count + 1, [mailbox = mailbox_] { mailbox->Wake(); });
+    return mailbox_->Submit(std::move(request), std::move(sink), now);
+  }
+
+  void Cancel(RequestTicket ticket) override { mailbox_->Cancel(ticket); }
+
+  void CreateSession(CreateSessionRequest request, absl::Time deadline, SessionDone done) override {
+    Post(CreateCommand{std::move(request), deadline, std::move(done)});
+  }
+  void GetSession(std::string id, absl::Time deadline, SessionDone done) override {
+    Post(GetCommand{{std::move(id)}, deadline, std::move(done)});
+  }
+  void ListSessions(ListSessionsRequest request, absl::Time deadline, SessionPageDone done) override {
+    Post(ListCommand{std::move(request), deadline, std::move(done)});
+  }
+  void DeleteSession(DeleteSessionRequest request, absl::Time deadline, SessionDone done) override {
+    Post(DeleteCommand{std::move(request), deadline, std::move(done)});
+  }
+  void ForkSession(ForkSessionRequest request, absl::Time deadline, SessionDone done) override {
+    Post(ForkCommand{std::move(request), deadline, std::move(done)});
+  }
+
+  void Drain(absl::Time deadline, std::function<void()> drained) override {
+    ledger_.SetDraining();
+    mailbox_->PostDrain({deadline, std::move(drained)});
+  }
+
+  EngineStats Stats() const override { return ledger_.Stats(); }
+  void RecordRejection(Method method, absl::StatusCode code) override { ledger_.Reject(method, code); }
+  void RecordTimeToFirstToken(absl::Duration latency) override { ledger_.RecordTimeToFirstToken(latency); }
+  void RecordInterTokenLatency(absl::Duration latency, uint64_t tokens) override {
+    ledger_.RecordInterTokenLatency(latency, tokens);
+  }
+
+  const Model& model() const override { return *model_; }
+  const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
+  const EngineOptions& options() const override { return options_; }
+  RequestLimits limits() const override {
+    return {.vocab_size = static_cast<uint32_t>(model_->info().vocab_size),
+            .state_slots = options_.state_slots,
+            .prompt_tokens_max = options_.prompt_tokens_max,
+            .has_tokenizer = tokenizer_ != nullptr};
+  }
+  std::vector<MemoryAddend> MemoryLedger() const override {
+    return {{"weights", model_->info().weight_bytes},
+            {"workspace", model_->info().workspace_bytes},
+            {StatePool::kLedgerName, pool_bytes_},
+            {"request queue", options_.queue_tokens_max * sizeof(uint32_t) +
+                                  options_.queue_requests_max * uint64_t{sizeof(OpenRequest)}}};
+  }
+  bool healthy() const override { return !ledger_.device_lost(); }
+
+ private:
+  // A test that ticks by hand owns the time.
+  absl::Time Now() const { return started_ ? absl::Now() : ledger_.last_tick(); }
+
+  void Run() {
+    while (!stopping_) {
+      const TickReport report = loop_.Tick(absl::Now());
+      if (report.idle) mailbox_->WaitUntil(report.next_event);
+    }
+  }
+
+  template <class Verb>
+  void Post(Verb verb) {
+    Command command(std::move(verb));
+    if (mailbox_->PostVerb(std::move(command))) return;
+    std::get<Verb>(command).done(
+        MakeError(absl::StatusCode::kResourceExhausted, "too many session requests wait",
+                  {.reason = reason::kQueueFull, .retry_after = ledger_.RetryAfter()}));
+  }
+
+  const std::shared_ptr<Model> model_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;
+  const EngineOptions options_;
+  const uint64_t pool_bytes_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  Ledger ledger_;
+  EngineLoop loop_;
+  std::atomic<bool> started_{false};
+  std::atomic<bool> stopping_{false};
+  std::thread thread_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<Model> model,
+                                                       std::shared_ptr<const Tokenizer> tokenizer,
+                                                       EngineOptions options) {
+  MAMBAD_ASSIGN_OR_RETURN(options, Resolve(std::move(options), model->state_layout()));
+#ifdef NDEBUG
+  constexpr bool kPoison = false;
+#else
+  constexpr bool kPoison = true;
+#endif
+  MAMBAD_ASSIGN_OR_RETURN(
+      auto pool, StatePool::Create(model->device(), model->state_layout(), options.state_slots, kPoison));
+  return std::make_unique<EngineImpl>(std::move(model), std::move(tokenizer), std::move(options),
+                                      std::move(pool));
+}
+
+}  // namespace mambad

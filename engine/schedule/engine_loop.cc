@@ -1,0 +1,276 @@
+// Life and end of a request; engine_loop_commands.cc takes the commands, engine_loop_forward.cc runs the
+// model.
+#include "engine/schedule/engine_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/error.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+// Each finished request moves the mean service time by this share of its distance.
+constexpr double kServiceTimeWeight = 0.125;
+
+}  // namespace
+
+EngineLoop::EngineLoop(Model& model, const Tokenizer* tokenizer, const EngineOptions& options,
+                       std::unique_ptr<StatePool> pool, Mailbox& mailbox, Ledger& ledger)
+    : model_(model),
+      tokenizer_(tokenizer),
+      options_(options),
+      mailbox_(mailbox),
+      ledger_(ledger),
+      pool_(std::move(pool)),
+      sessions_({.sessions_max = options.sessions_max,
+                 .ttl_default = options.session_ttl_default,
+                 .state_bytes = pool_->slot_bytes(),
+                 .seed = options.seed}),
+      seeds_(~options.seed) {}
+
+EngineLoop::~EngineLoop() { MAMBAD_CHECK(open_.empty() && sessions_.size() == 0 && pool_->used() == 0); }
+
+TickReport EngineLoop::Tick(absl::Time now) {
+  now_ = now;
+  ++tick_;
+  const bool had_commands = TakeCommands();
+  EndLate();
+  ExpireSessions();
+  AdvanceDrain();
+  Admit();
+  worked_ = had_commands;
+  const uint32_t decode_rows = RunDecode();
+  const uint32_t prompt_tokens = RunPrompts(decode_rows);
+  return Publish(decode_rows, prompt_tokens);
+}
+
+void EngineLoop::Stop(absl::Time now) {
+  now_ = now;
+  stopping_ = true;
+  TakeCommands();
+  const absl::Status stopped = absl::UnavailableError("the server is stopping");
+  while (!open_.empty()) EndRequest(*open_.begin()->second, stopped);
+  AdvanceDrain();
+  while (Session* session = sessions_.First()) sessions_.Erase(*session);
+  Publish(0, 0);
+}
+
+absl::StatusOr<std::vector<std::byte>> EngineLoop::ReadState(const std::string& session_id) {
+  MAMBAD_ASSIGN_OR_RETURN(Session * session, sessions_.Find(session_id));
+  return pool_->Read(session->slot);
+}
+
+// Whatever deadline of a request has passed: the caller's, the queue's, or the slow reader's.
+void EngineLoop::EndLate() {
+  while (const std::optional<RequestTicket> ticket = timers_.PopDue(now_)) {
+    OpenRequest& request = *open_.at(*ticket);
+    if (now_ >= request.request.deadline) {
+      Interrupt(request, MakeError(absl::StatusCode::kDeadlineExceeded, "the deadline passed", {}));
+    } else if (request.phase == OpenRequest::Phase::kWaiting) {
+      Interrupt(request,
+                MakeError(absl::StatusCode::kDeadlineExceeded, "max_queue_time passed",
+                          {.reason = reason::kQueueTimeExceeded, .retry_after = ledger_.RetryAfter()}));
+    } else {
+      Interrupt(request,
+                MakeError(absl::StatusCode::kResourceExhausted, "the reader of the stream was too slow",
+                          {.reason = reason::kSlowReader, .retry_after = ledger_.RetryAfter()}));
+    }
+  }
+}
+
+void EngineLoop::ExpireSessions() {
+  while (Session* session = sessions_.FindExpired(now_)) sessions_.Erase(*session);
+}
+
+void EngineLoop::AdvanceDrain() {
+  if (!drain_deadline_) return;
+  if (now_ >= *drain_deadline_ && !open_.empty()) {
+    std::vector<OpenRequest*> running;
+    for (const auto& [ticket, request] : open_) running.push_back(request.get());
+    for (OpenRequest* request : running) {
+      Interrupt(*request, MakeError(absl::StatusCode::kUnavailable, "the server is draining",
+                                    {.reason = reason::kDraining}));
+    }
+  }
+  if (!open_.empty()) return;
+  for (const std::function<void()>& drained : std::exchange(drained_, {})) {
+    if (drained) drained();
+  }
+}
+
+// Ends a request for its caller's sake: at once, or after the step that makes its session whole.
+void EngineLoop::Interrupt(OpenRequest& request, absl::Status status) {
+  if (request.closing) return;  // it ends within this tick, as it already had to
+  if (request.phase == OpenRequest::Phase::kDecode && request.session != nullptr) {
+    request.closing = true;
+    request.verdict = std::move(status);
+    return;
+  }
+  EndRequest(request, std::move(status));
+}
+
+void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
+  MAMBAD_CHECK(!request.ended);
+  request.ended = true;
+  const Usage usage = UsageOf(request);
+  const bool was_running = request.phase != OpenRequest::Phase::kWaiting;
+  if (was_running) {
+    std::erase(prompts_, &request);
+    std::erase(decoding_, &request);
+    const absl::Duration service = now_ - request.admitted_at;
+    service_time_ =
+        service_time_ ? *service_time_ + kServiceTimeWeight * (service - *service_time_) : service;
+  } else if (request.queued) {
+    scheduler_.Remove(request.waiting());
+  }
+  request.slots.clear();
+  if (Session* session = request.session) {
+    if (std::exchange(session->slot_in_use, false) && !pool_->Zero(session->slot).ok()) {
+      session->poisoned = true;
+    }
+    sessions_.Close(*session, now_);
+    request.session = nullptr;
+  }
+  timers_.Erase(request.ticket);
+  mailbox_.Close(request.ticket);
+  ledger_.Finish(request.request, was_running, status.code(), now_ - request.request.arrival);
+  request.sink->Push(EndEvent{.status = std::move(status), .usage = usage});
+  const auto entry = open_.find(request.ticket);
+  ended_.push_back(std::move(entry->second));
+  open_.erase(entry);
+}
+
+void EngineLoop::LoseDevice(const absl::Status& status) {
+  if (std::exchange(device_lost_, true)) return;
+  ledger_.SetDeviceLost();
+  Log(absl::StrCat("the device was lost: ", std::string(status.message())));
+  while (!open_.empty()) {
+    OpenRequest& request = *open_.begin()->second;
+    const bool ran = request.phase != OpenRequest::Phase::kWaiting;
+    EndRequest(request, MakeError(ran ? absl::StatusCode::kInternal : absl::StatusCode::kUnavailable,
+                                  "the device was lost", {.reason = reason::kDeviceLost}));
+  }
+}
+
+void EngineLoop::Admit() {
+  const auto slots_to_share = static_cast<uint32_t>(pool_->slots() - sessions_.size());
+  const Scheduler::Admission admission = scheduler_.Admit(pool_->free(), slots_to_share);
+  for (const RequestTicket ticket : admission.admitted) open_.at(ticket)->queued = false;
+  for (const RequestTicket ticket : admission.refused) {
+    OpenRequest& request = *open_.at(ticket);
+    request.queued = false;
+    EndRequest(request, NoFreeSlot());
+  }
+  for (const RequestTicket ticket : admission.admitted) {
+    if (absl::Status status = Start(*open_.at(ticket)); !status.ok()) return LoseDevice(status);
+  }
+  if (absl::Status status = pool_->Synchronize(); !status.ok()) LoseDevice(status);
+}
+
+absl::Status EngineLoop::Start(OpenRequest& request) {
+  const GenerationRequest& wanted = request.request;
+  const absl::Duration queue_time = now_ - request.queued_at;
+  request.phase = OpenRequest::Phase::kPrompt;
+  request.admitted_at = now_;
+  ledger_.Start(wanted, queue_time);
+  prompts_.push_back(&request);
+  MAMBAD_RETURN_IF_ERROR(TakeSlots(request));
+
+  const uint64_t seed = wanted.sampling.seed ? *wanted.sampling.seed : seeds_();
+  request.reader.emplace(wanted, request.session == nullptr ? 0 : request.session->position);
+  if (request.generates()) {
+    request.candidates.reserve(wanted.candidate_count);
+    for (uint32_t i = 0; i < wanted.candidate_count; ++i) {
+      request.candidates.emplace_back(wanted, i, seed, tokenizer_, model_.info().eos_token_ids,
+                                      static_cast<uint32_t>(model_.info().vocab_size));
+    }
+    request.last_planned.assign(wanted.candidate_count, 0);
+  }
+  SetTimer(request);
+  SetSessionState(request);
+  request.sink->Push(StartedEvent{.seed = seed, .queue_time = queue_time, .cached_input_tokens = 0});
+  return absl::OkStatus();
+}
+
+absl::Status EngineLoop::TakeSlots(OpenRequest& request) {
+  Session* session = request.session;
+  if (session == nullptr) {
+    for (uint32_t i = 0; i < request.slots_needed; ++i) {
+      MAMBAD_ASSIGN_OR_RETURN(StateSlot slot, pool_->Allocate());
+      request.slots.push_back(std::move(slot));
+    }
+  } else if (request.slots_needed > 0) {
+    MAMBAD_ASSIGN_OR_RETURN(StateSlot slot,
+                            session->position > 0 ? pool_->AllocateCopy(session->slot) : pool_->Allocate());
+    request.slots.push_back(std::move(slot));
+  } else {
+    session->slot_in_use = session->position == 0;
+  }
+  return absl::OkStatus();
+}
+
+bool EngineLoop::HasRoom(OpenRequest& request, size_t events) {
+  const bool room = request.sink->HasRoom(events);
+  if (room == request.paused()) {
+    request.paused_since = room ? absl::InfiniteFuture() : now_;
+    SetTimer(request);
+    SetSessionState(request);
+  }
+  return room;
+}
+
+Usage EngineLoop::UsageOf(const OpenRequest& request) const {
+  Usage usage;
+  if (request.reader) usage.input_tokens = request.reader->consumed();
+  for (const Candidate& candidate : request.candidates) usage.output_tokens += candidate.output_tokens();
+  if (request.session != nullptr) usage.session_position = request.session->position;
+  return usage;
+}
+
+void EngineLoop::SetTimer(OpenRequest& request) {
+  absl::Time due = request.request.deadline;
+  if (request.phase == OpenRequest::Phase::kWaiting && request.request.max_queue_time) {
+    due = std::min(due, request.queued_at + *request.request.max_queue_time);
+  }
+  if (request.paused()) due = std::min(due, request.paused_since + options_.stall_timeout);
+  timers_.Set(request.ticket, due);
+}
+
+void EngineLoop::SetSessionState(OpenRequest& request) {
+  if (request.session == nullptr) return;
+  SessionState state = SessionState::kWaiting;
+  if (request.paused()) {
+    state = SessionState::kPaused;
+  } else if (request.phase == OpenRequest::Phase::kPrompt) {
+    state = SessionState::kPrefilling;
+  } else if (request.phase == OpenRequest::Phase::kDecode) {
+    state = SessionState::kDecoding;
+  }
+  sessions_.SetState(*request.session, state);
+}
+
+void EngineLoop::Log(const std::string& line) const {
+  if (options_.log) options_.log(line);
+}
+
+TickReport EngineLoop::Publish(uint32_t decode_rows, uint32_t prompt_tokens) {
+  ended_.clear();
+  const SlotLoad load = {.free = pool_->free(),
+                         .running = static_cast<uint32_t>(pool_->used() - sessions_.size()),
+                         .waiting = scheduler_.waiting_slots(),
+                         .service_time = service_time_};
+  ledger_.Publish(load, pool_->used(), sessions_.count_by_state(), now_);
+  TickReport report;
+  report.decode_rows = decode_rows;
+  report.prompt_tokens = prompt_tokens;
+  report.idle = !worked_;
+  report.next_event = std::min(timers_.Earliest(), sessions_.NextExpiry());
+  if (drain_deadline_ && !open_.empty()) report.next_event = std::min(report.next_event, *drain_deadline_);
+  return report;
+}
+
+}  // namespace mambad

@@ -1,0 +1,184 @@
+#include "engine/schedule/ledger.h"
+
+#include <algorithm>
+
+#include "engine/error.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+constexpr absl::Duration kRetryAfterUnknown = absl::Seconds(1);
+constexpr absl::Duration kRetryAfterMin = absl::Milliseconds(100);
+constexpr absl::Duration kRetryAfterMax = absl::Minutes(1);
+constexpr absl::Duration kRetryAfterDraining = absl::Seconds(5);
+
+absl::Duration RetryAfterOf(std::optional<absl::Duration> predicted) {
+  return std::clamp(predicted.value_or(kRetryAfterUnknown), kRetryAfterMin, kRetryAfterMax);
+}
+
+uint64_t TokensOf(const GenerationRequest& request) {
+  return request.prompt.size() + request.score_text.size();
+}
+
+uint64_t& CountOf(EngineStats::ByMethodAndCode& counts, Method method, absl::StatusCode code) {
+  const auto index = static_cast<size_t>(code);
+  MAMBAD_CHECK(index < kStatusCodeCount);
+  return counts[static_cast<size_t>(method)][index];
+}
+
+}  // namespace
+
+std::optional<absl::Duration> PredictWait(const SlotLoad& load, uint32_t slots) {
+  const uint64_t wanted = load.waiting + slots;
+  if (wanted <= load.free) return absl::ZeroDuration();
+  if (!load.service_time) return std::nullopt;
+  return *load.service_time * (static_cast<double>(wanted - load.free) / std::max(1u, load.running));
+}
+
+Ledger::Ledger(uint32_t queue_requests_max, uint64_t queue_tokens_max, uint32_t state_slots,
+               uint64_t slot_bytes)
+    : queue_requests_max_(queue_requests_max), queue_tokens_max_(queue_tokens_max), slot_bytes_(slot_bytes) {
+  stats_.state_slots = state_slots;
+  load_.free = state_slots;
+}
+
+absl::Status Ledger::Accept(const GenerationRequest& request, absl::Time now) {
+  std::lock_guard lock(mu_);
+  if (absl::Status status = Refuse(request, now); !status.ok()) {
+    ++CountOf(stats_.requests_rejected, request.method, status.code());
+    return status;
+  }
+  ++stats_.requests_accepted;
+  ++stats_.requests_waiting;
+  queue_tokens_ += TokensOf(request);
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::Refuse(const GenerationRequest& request, absl::Time now) const {
+  if (device_lost_) {
+    return MakeError(absl::StatusCode::kUnavailable, "the device was lost", {.reason = reason::kDeviceLost});
+  }
+  if (draining_) {
+    return MakeError(absl::StatusCode::kUnavailable, "the server is draining",
+                     {.reason = reason::kDraining, .retry_after = kRetryAfterDraining});
+  }
+  const std::optional<absl::Duration> predicted = PredictWait(load_, request.candidate_count);
+  if (stats_.requests_waiting >= queue_requests_max_ ||
+      TokensOf(request) > queue_tokens_max_ - queue_tokens_) {
+    return MakeError(absl::StatusCode::kResourceExhausted, "the queue is full",
+                     {.reason = reason::kQueueFull, .retry_after = RetryAfterOf(predicted)});
+  }
+  const absl::Time start = now + predicted.value_or(absl::ZeroDuration());
+  if (request.deadline <= start) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, "the deadline lies before the predicted start",
+                     {.reason = reason::kDeadlineTooShort, .retry_after = RetryAfterOf(predicted)});
+  }
+  if (request.max_queue_time && start - now > *request.max_queue_time) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, "max_queue_time is shorter than the predicted wait",
+                     {.reason = reason::kQueueTimeExceeded, .retry_after = RetryAfterOf(predicted)});
+  }
+  return absl::OkStatus();
+}
+
+void Ledger::Reject(Method method, absl::StatusCode code) {
+  std::lock_guard lock(mu_);
+  ++CountOf(stats_.requests_rejected, method, code);
+}
+
+void Ledger::SetDraining() {
+  std::lock_guard lock(mu_);
+  draining_ = true;
+}
+
+void Ledger::SetDeviceLost() {
+  std::lock_guard lock(mu_);
+  device_lost_ = true;
+}
+
+bool Ledger::draining() const {
+  std::lock_guard lock(mu_);
+  return draining_;
+}
+
+bool Ledger::device_lost() const {
+  std::lock_guard lock(mu_);
+  return device_lost_;
+}
+
+void Ledger::Start(const GenerationRequest& request, absl::Duration queue_time) {
+  std::lock_guard lock(mu_);
+  MAMBAD_CHECK(stats_.requests_waiting > 0);
+  --stats_.requests_waiting;
+  ++stats_.requests_running;
+  queue_tokens_ -= TokensOf(request);
+  stats_.queue_time.Observe(absl::ToDoubleSeconds(queue_time));
+}
+
+void Ledger::Finish(const GenerationRequest& request, bool was_running, absl::StatusCode code,
+                    absl::Duration duration) {
+  std::lock_guard lock(mu_);
+  uint64_t& from = was_running ? stats_.requests_running : stats_.requests_waiting;
+  MAMBAD_CHECK(from > 0);
+  --from;
+  if (!was_running) queue_tokens_ -= TokensOf(request);
+  ++CountOf(stats_.requests_finished, request.method, code);
+  stats_.request_duration.Observe(absl::ToDoubleSeconds(duration));
+}
+
+void Ledger::FinishCandidate(FinishReason reason) {
+  std::lock_guard lock(mu_);
+  ++stats_.generations_finished[static_cast<size_t>(reason)];
+}
+
+void Ledger::CountDecode(uint64_t rows, uint64_t tokens_emitted, absl::Duration wall) {
+  std::lock_guard lock(mu_);
+  stats_.generation_tokens += tokens_emitted;
+  stats_.batch_rows.Observe(static_cast<double>(rows));
+  stats_.tick_decode.Observe(absl::ToDoubleSeconds(wall));
+}
+
+void Ledger::CountPrefill(uint64_t prompt_tokens, uint64_t tokens_emitted, absl::Duration wall) {
+  std::lock_guard lock(mu_);
+  stats_.prompt_tokens += prompt_tokens;
+  stats_.generation_tokens += tokens_emitted;
+  stats_.tick_prefill.Observe(absl::ToDoubleSeconds(wall));
+}
+
+void Ledger::Publish(const SlotLoad& load, uint32_t slots_used,
+                     const std::array<uint64_t, kSessionStateCount>& sessions, absl::Time now) {
+  std::lock_guard lock(mu_);
+  load_ = load;
+  stats_.state_slots_used = slots_used;
+  stats_.state_bytes_used = slots_used * slot_bytes_;
+  stats_.sessions = sessions;
+  last_tick_ = now;
+}
+
+void Ledger::RecordTimeToFirstToken(absl::Duration latency) {
+  std::lock_guard lock(mu_);
+  stats_.time_to_first_token.Observe(absl::ToDoubleSeconds(latency));
+}
+
+void Ledger::RecordInterTokenLatency(absl::Duration latency, uint64_t tokens) {
+  std::lock_guard lock(mu_);
+  stats_.inter_token_latency.Observe(absl::ToDoubleSeconds(latency), tokens);
+}
+
+absl::Duration Ledger::RetryAfter() const {
+  std::lock_guard lock(mu_);
+  return RetryAfterOf(PredictWait(load_, 1));
+}
+
+absl::Time Ledger::last_tick() const {
+  std::lock_guard lock(mu_);
+  return last_tick_;
+}
+
+EngineStats Ledger::Stats() const {
+  std::lock_guard lock(mu_);
+  return stats_;
+}
+
+}  // namespace mambad

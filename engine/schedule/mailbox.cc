@@ -1,0 +1,78 @@
+#include "engine/schedule/mailbox.h"
+
+#include <utility>
+
+#include "kernels/base/check.h"
+
+namespace mambad {
+
+RequestTicket Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink, absl::Time now) {
+  std::lock_guard lock(mu_);
+  const RequestTicket ticket = ++last_ticket_;
+  open_.emplace(ticket, false);
+  commands_.push_back(SubmitCommand{
+      .ticket = ticket, .request = std::move(request), .sink = std::move(sink), .accepted_at = now});
+  awake_ = true;
+  changed_.notify_one();
+  return ticket;
+}
+
+bool Mailbox::PostVerb(Command&& command) {
+  std::lock_guard lock(mu_);
+  if (verbs_ >= kVerbsMax) return false;
+  ++verbs_;
+  commands_.push_back(std::move(command));
+  awake_ = true;
+  changed_.notify_one();
+  return true;
+}
+
+void Mailbox::PostDrain(DrainCommand command) {
+  std::lock_guard lock(mu_);
+  commands_.push_back(std::move(command));
+  awake_ = true;
+  changed_.notify_one();
+}
+
+void Mailbox::Cancel(RequestTicket ticket) {
+  std::lock_guard lock(mu_);
+  const auto open = open_.find(ticket);
+  if (open == open_.end() || open->second) return;
+  open->second = true;
+  cancels_.push_back(ticket);
+  awake_ = true;
+  changed_.notify_one();
+}
+
+void Mailbox::Wake() {
+  std::lock_guard lock(mu_);
+  awake_ = true;
+  changed_.notify_one();
+}
+
+Mailbox::Taken Mailbox::TakeAll() {
+  std::lock_guard lock(mu_);
+  Taken taken;
+  taken.commands.swap(commands_);
+  taken.cancels.swap(cancels_);
+  verbs_ = 0;
+  awake_ = false;
+  return taken;
+}
+
+void Mailbox::Close(RequestTicket ticket) {
+  std::lock_guard lock(mu_);
+  MAMBAD_CHECK(open_.erase(ticket) == 1);
+}
+
+void Mailbox::WaitUntil(absl::Time time) {
+  std::unique_lock lock(mu_);
+  const auto awake = [this] { return awake_; };
+  if (time == absl::InfiniteFuture()) {
+    changed_.wait(lock, awake);
+  } else {
+    changed_.wait_until(lock, absl::ToChronoTime(time), awake);
+  }
+}
+
+}  // namespace mambad

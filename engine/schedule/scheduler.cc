@@ -1,0 +1,97 @@
+#include "engine/schedule/scheduler.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/base/check.h"
+
+namespace mambad {
+
+void Scheduler::Enqueue(const WaitingRequest& request) {
+  const bool is_new =
+      queue_.emplace(KeyOf(request), Entry{.ticket = request.ticket, .slots = request.slots}).second;
+  MAMBAD_CHECK(is_new);
+  waiting_slots_ += request.slots;
+}
+
+void Scheduler::Remove(const WaitingRequest& request) {
+  const auto entry = queue_.find(KeyOf(request));
+  MAMBAD_CHECK(entry != queue_.end());
+  waiting_slots_ -= entry->second.slots;
+  queue_.erase(entry);
+}
+
+Scheduler::Admission Scheduler::Admit(uint32_t free_slots, uint32_t slots_to_share) {
+  Admission result;
+  Entry* first_blocked = nullptr;
+  for (auto next = queue_.begin(); next != queue_.end();) {
+    Entry& entry = next->second;
+    const bool possible = entry.slots <= slots_to_share;
+    const bool reserved =
+        first_blocked != nullptr && first_blocked->overtaken >= kOvertakesMax && entry.slots > 0;
+    if (possible && (entry.slots > free_slots || reserved)) {
+      if (first_blocked == nullptr) first_blocked = &entry;
+      ++next;
+      continue;
+    }
+    if (possible) {
+      free_slots -= entry.slots;
+      if (first_blocked != nullptr && entry.slots > 0) ++first_blocked->overtaken;
+    }
+    (possible ? result.admitted : result.refused).push_back(entry.ticket);
+    waiting_slots_ -= entry.slots;
+    next = queue_.erase(next);
+  }
+  return result;
+}
+
+bool Scheduler::TakeSlotForSession(uint32_t free_slots) {
+  if (free_slots == 0) return false;
+  // Requests that need no slot never wait longer than a tick, so the first that needs one is the blocked one.
+  const auto first = std::find_if(queue_.begin(), queue_.end(),
+                                  [](const auto& waiting) { return waiting.second.slots > 0; });
+  if (first == queue_.end()) return true;
+  if (first->second.overtaken >= kOvertakesMax) return false;
+  ++first->second.overtaken;
+  return true;
+}
+
+std::vector<uint32_t> PlanDecode(std::span<const ReadyRow> ready, uint32_t rows_max) {
+  std::vector<ReadyRow> rows(ready.begin(), ready.end());
+  if (rows.size() > rows_max) {
+    std::stable_sort(rows.begin(), rows.end(),
+                     [](const ReadyRow& a, const ReadyRow& b) { return a.last_planned < b.last_planned; });
+    rows.resize(rows_max);
+  }
+  std::vector<uint32_t> ids;
+  ids.reserve(rows.size());
+  for (const ReadyRow& row : rows) ids.push_back(row.id);
+  return ids;
+}
+
+uint32_t PromptBudget(uint32_t budget, uint32_t budget_idle, uint32_t decode_rows) {
+  if (decode_rows == 0) return std::max(1u, budget_idle);
+  const uint32_t left = budget > decode_rows ? budget - decode_rows : 0;
+  return std::max({1u, left, budget / 8});
+}
+
+std::vector<uint32_t> PlanPrompts(std::span<const uint64_t> remaining, uint32_t budget) {
+  std::vector<uint32_t> shares(remaining.size(), 0);
+  if (remaining.empty()) return shares;
+  uint64_t left = budget;
+  const auto give = [&](size_t prompt, uint64_t tokens) {
+    const uint64_t share = std::min({tokens, left, remaining[prompt] - shares[prompt]});
+    shares[prompt] += static_cast<uint32_t>(share);
+    left -= share;
+  };
+  give(0, (uint64_t{budget} + 1) / 2);
+  std::vector<size_t> shortest_first(remaining.size() - 1);
+  std::iota(shortest_first.begin(), shortest_first.end(), size_t{1});
+  std::stable_sort(shortest_first.begin(), shortest_first.end(),
+                   [&](size_t a, size_t b) { return remaining[a] < remaining[b]; });
+  for (const size_t prompt : shortest_first) give(prompt, left);
+  give(0, left);
+  return shares;
+}
+
+}  // namespace mambad

@@ -1,0 +1,105 @@
+#include "engine/session/state_pool.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+// Every float of these bytes is a NaN, and so is every bfloat16.
+constexpr uint8_t kPoison = 0xff;
+
+}  // namespace
+
+StateSlot::StateSlot(StateSlot&& other) noexcept
+    : pool_(std::exchange(other.pool_, nullptr)), index_(std::exchange(other.index_, -1)) {}
+
+StateSlot& StateSlot::operator=(StateSlot&& other) noexcept {
+  StateSlot taken(std::move(other));
+  std::swap(pool_, taken.pool_);
+  std::swap(index_, taken.index_);
+  return *this;
+}
+
+StateSlot::~StateSlot() {
+  if (held()) pool_->Release(index_);
+}
+
+uint32_t StatePool::SlotsThatFit(const StateLayout& layout, uint64_t bytes) {
+  return static_cast<uint32_t>(std::min<uint64_t>(kSlotsMax, bytes / layout.stride));
+}
+
+absl::StatusOr<std::unique_ptr<StatePool>> StatePool::Create(kernels::Device& device,
+                                                             const StateLayout& layout, uint32_t slots,
+                                                             bool poison) {
+  MAMBAD_CHECK(slots > 0 && slots <= kSlotsMax && layout.stride >= layout.bytes);
+  MAMBAD_ASSIGN_OR_RETURN(auto stream, kernels::Stream::Create(device));
+  MAMBAD_ASSIGN_OR_RETURN(auto buffer,
+                          device.Allocate(layout.stride * slots, kLedgerName, kernels::Fill::kZero));
+  return std::unique_ptr<StatePool>(
+      new StatePool(std::move(stream), std::move(buffer), layout, slots, poison));
+}
+
+StatePool::StatePool(std::unique_ptr<kernels::Stream> stream, kernels::DeviceBuffer buffer,
+                     const StateLayout& layout, uint32_t slots, bool poison)
+    : stream_(std::move(stream)),
+      buffer_(std::move(buffer)),
+      bytes_per_slot_(layout.bytes),
+      stride_(layout.stride),
+      slots_(slots),
+      poison_(poison) {
+  free_.reserve(slots);
+  for (uint32_t i = slots; i > 0; --i) free_.push_back(static_cast<int32_t>(i - 1));
+}
+
+StatePool::~StatePool() { MAMBAD_CHECK(free() == slots_); }
+
+StateSlot StatePool::Take() {
+  MAMBAD_CHECK(!free_.empty());
+  const int32_t index = free_.back();
+  free_.pop_back();
+  return StateSlot(this, index);
+}
+
+absl::StatusOr<StateSlot> StatePool::Allocate() {
+  StateSlot slot = Take();
+  MAMBAD_RETURN_IF_ERROR(Zero(slot));
+  return slot;
+}
+
+absl::StatusOr<StateSlot> StatePool::AllocateCopy(const StateSlot& source) {
+  StateSlot slot = Take();
+  MAMBAD_RETURN_IF_ERROR(Copy(source, slot));
+  return slot;
+}
+
+absl::Status StatePool::Zero(const StateSlot& slot) {
+  return kernels::FillBytes(*stream_, At(slot.index()), 0, stride_);
+}
+
+absl::Status StatePool::Copy(const StateSlot& from, const StateSlot& to) {
+  MAMBAD_CHECK(from.held() && to.held() && from.index() != to.index());
+  return kernels::CopyOnDevice(*stream_, At(to.index()), At(from.index()), bytes_per_slot_);
+}
+
+absl::StatusOr<std::vector<std::byte>> StatePool::Read(const StateSlot& slot) {
+  std::vector<std::byte> bytes(bytes_per_slot_);
+  MAMBAD_RETURN_IF_ERROR(kernels::CopyToHost(*stream_, bytes.data(), At(slot.index()), bytes.size()));
+  MAMBAD_RETURN_IF_ERROR(stream_->Synchronize());
+  return bytes;
+}
+
+StateView StatePool::view() const {
+  return {.base = buffer_.as<std::byte>(), .stride = stride_, .slots = static_cast<int32_t>(slots_)};
+}
+
+void StatePool::Release(int32_t index) {
+  // A device that is lost cannot poison; its slots are never used again.
+  if (poison_) (void)kernels::FillBytes(*stream_, At(index), kPoison, stride_);
+  free_.push_back(index);
+}
+
+}  // namespace mambad

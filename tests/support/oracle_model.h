@@ -1,0 +1,77 @@
+// OracleModel: a Model whose state is a rolling hash of everything that the state has consumed, in order and
+// by which path, with its position. A step that is lost, doubled, swapped, stale or done in the wrong slot
+// changes every later token, so a test of the engine only compares tokens and state bytes with the plain
+// functions below.
+//
+// Faults: consuming kPoisonToken makes a state non-finite for good, as a NaN would; FailAfter makes the
+// device fail.
+#ifndef MAMBAD_TESTS_SUPPORT_ORACLE_MODEL_H_
+#define MAMBAD_TESTS_SUPPORT_ORACLE_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "kernels/device/device.h"
+
+namespace mambad {
+
+// What a slot holds. All zero at position 0.
+struct OracleState {
+  uint64_t position = 0;
+  uint64_t hash = 0;
+  uint64_t poisoned = 0;  // 0 or 1
+  uint64_t last_hidden = 0;
+
+  friend bool operator==(const OracleState&, const OracleState&) = default;
+};
+
+class OracleModel : public Model {
+ public:
+  static constexpr uint32_t kVocab = 101;
+  static constexpr uint32_t kEos = 0;
+  static constexpr uint32_t kPoisonToken = kVocab - 1;  // in prompts; never drawn
+
+  explicit OracleModel(ForwardLimits limits = {});
+
+  const ModelInfo& info() const override { return info_; }
+  const StateLayout& state_layout() const override { return layout_; }
+  const ForwardLimits& limits() const override { return limits_; }
+  kernels::Device& device() const override { return *device_; }
+  absl::Status Forward(const Batch& batch, const StateView& state,
+                       std::vector<LogitsResult>* results) override;
+
+  // The plain functions: the state after one more token, and a draw from the logits after a state.
+  static OracleState Consume(const OracleState& state, uint32_t token, bool as_prompt);
+  static uint32_t Draw(const OracleState& state, const SamplingRow& row);
+  static uint32_t Greedy(const OracleState& state);
+  static float Logprob(const OracleState& state, uint32_t token);
+  // The same, over whole lists.
+  static OracleState ConsumePrompt(OracleState state, std::span<const uint32_t> tokens);
+  static OracleState Parse(std::span<const std::byte> bytes);
+
+  // The next `calls` calls of Forward succeed, all later ones fail. None: none fails.
+  void FailAfter(std::optional<uint64_t> calls) { fail_after_ = calls; }
+  uint64_t decode_tokens() const { return decode_tokens_; }
+  uint64_t prompt_tokens() const { return prompt_tokens_; }
+  uint64_t forwards() const { return forwards_; }
+
+ private:
+  void Check(const Batch& batch, const StateView& state) const;
+
+  const ForwardLimits limits_;
+  std::unique_ptr<kernels::Device> device_;
+  ModelInfo info_;
+  StateLayout layout_;
+  std::optional<uint64_t> fail_after_;
+  uint64_t decode_tokens_ = 0;
+  uint64_t prompt_tokens_ = 0;
+  uint64_t forwards_ = 0;
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_TESTS_SUPPORT_ORACLE_MODEL_H_
