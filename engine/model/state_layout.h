@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,15 @@ struct StateLayout {
   size_t bytes = 0;   // of one slot, without padding
   size_t stride = 0;  // from slot to slot: bytes rounded up to 64
 };
+
+// The layout of n_layer layers that each hold `specs`: layer after layer, the specs in their order, then
+// last_hidden.
+StateLayout BuildStateLayout(std::span<const StateSpec> specs, int64_t n_layer, int64_t d_model);
+
+// One tensor of a slot in host memory, stacked over layers in canonical order: (L, shape...). Exact both
+// ways.
+void ReadCanonical(const StateTensor& tensor, const std::byte* slot, float* canonical);
+void WriteCanonical(const StateTensor& tensor, const float* canonical, std::byte* slot);
 
 // The state memory of all slots, as the kernels see it. The pool owns it.
 struct StateView {

@@ -14,7 +14,7 @@ struct Avx2 {
   using X = float;
   static constexpr int kMaxRows = 6;
   // 16 registers: 12 accumulators, the weights, a broadcast x.
-  static constexpr int PanelsFor(int rows) { return rows == 1 ? 4 : rows <= 3 ? 2 : 1; }
+  static constexpr int PanelsFor(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
 
   [[gnu::always_inline]] static Acc Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   [[gnu::always_inline]] static void MultiplyAdd(Acc& acc, const Weights& w, const float& x) {

@@ -83,7 +83,7 @@ class Product {
     const std::int64_t most = std::max<std::int64_t>(1, kCacheBlockBytes / weight_.panel_bytes());
     for (std::int64_t p = panels.begin; p < panels.end; p += most) {
       const Range block = {p, std::min(p + most, panels.end)};
-      for (std::int64_t t = tiles.begin; t < tiles.end; ++t) Call(t, block, weight_.panel(p), 0);
+      for (std::int64_t t = tiles.begin; t < tiles.end; ++t) Call(t, block, nullptr, 0);
     }
   }
 

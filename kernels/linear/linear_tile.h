@@ -41,10 +41,17 @@ class Tile {
     } else {
       Steps(block, weights, 0, block.steps, block.prefetch, block.prefetch_step, acc);
     }
+    // The copy keeps `acc` in registers above: only `sums` is indexed by a variable.
+    typename Isa::Acc sums[kRows][kPanels];
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 16
+      for (int p = 0; p < kPanels; ++p) sums[r][p] = acc[r][p];
+    }
     for (int r = 0; r < kRows; ++r) {
       for (int p = 0; p < kPanels; ++p) {
         const std::int64_t channel = (first + p) * kPanelChannels;
-        Isa::Finish(acc[r][p], block.bias == nullptr ? nullptr : block.bias + channel, block.accumulate,
+        Isa::Finish(sums[r][p], block.bias == nullptr ? nullptr : block.bias + channel, block.accumulate,
                     block.y + r * block.ldy + channel, std::min(kPanelChannels, block.channels - channel));
       }
     }

@@ -43,7 +43,10 @@ constexpr std::array<std::string_view, 5> kMachinePaths = {
     "venv"};
 
 // Files that may catch: each wraps a library that reports errors by throwing and has no form that does not.
-constexpr std::array<std::string_view, 0> kMayCatch = {};
+constexpr std::array<std::string_view, 2> kMayCatch = {
+    "client/ctl/command_line.cc",  // CLI11
+    "server/command_line.cc",      // CLI11
+};
 
 constexpr std::array<std::string_view, 4> kLaunchChecks = {"cudaGetLastError", "cudaPeekAtLastError",
                                                            "CheckLaunch", "LAUNCH_CHECK"};

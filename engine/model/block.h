@@ -1,0 +1,62 @@
+// Block: one layer of the residual stream, residual += mixer(rms_norm(residual)).
+#ifndef MAMBAD_ENGINE_MODEL_BLOCK_H_
+#define MAMBAD_ENGINE_MODEL_BLOCK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/model/mixer.h"
+#include "engine/model/state_layout.h"
+#include "engine/model/weight_loader.h"
+#include "kernels/device/device.h"
+
+namespace mambad {
+
+// What the blocks of a model share for one pass over B rows or T packed tokens.
+struct BlockCall {
+  kernels::Stream* stream = nullptr;
+  float* residual = nullptr;   // (rows, M)
+  float* normed = nullptr;     // (rows, M), scratch
+  float* workspace = nullptr;  // of the mixer
+  int64_t rows = 0;
+  StateView state;
+};
+
+// Threads: as Mixer.
+class Block {
+ public:
+  Block(int64_t layer, int64_t d_model, float norm_epsilon, std::unique_ptr<Mixer> mixer)
+      : layer_(layer), d_model_(d_model), norm_epsilon_(norm_epsilon), mixer_(std::move(mixer)) {}
+
+  // Full names: "backbone.layers.3.norm.weight", ...
+  std::vector<TensorSpec> Tensors() const;
+  const Mixer& mixer() const { return *mixer_; }
+
+  absl::Status Bind(WeightLoader& loader);
+  // Once the layout of the whole slot is known.
+  void PlaceState(const StateLayout& layout);
+
+  absl::Status Step(const BlockCall& call, const int32_t* slot_index);
+  absl::Status Prefill(const BlockCall& call, const MixerChunks& chunks);
+
+ private:
+  std::string Prefix() const;
+  absl::Status Norm(const BlockCall& call, MixerCall* mixer_call);
+
+  const int64_t layer_;
+  const int64_t d_model_;
+  const float norm_epsilon_;
+  std::unique_ptr<Mixer> mixer_;
+  kernels::DeviceBuffer norm_weight_;
+  std::vector<int64_t> state_offsets_;
+  std::vector<kernels::SlotView> state_views_;  // rebuilt in each call from state_offsets_
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_MODEL_BLOCK_H_

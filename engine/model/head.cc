@@ -1,0 +1,177 @@
+#include "engine/model/head.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+#include "kernels/rms_norm/rms_norm.h"
+
+namespace mambad {
+namespace {
+
+// Appends one row to a ragged list.
+template <class T>
+void AppendRow(const std::vector<T>& row, std::vector<T>* items, std::vector<int64_t>* offsets) {
+  if (offsets->empty()) offsets->push_back(0);
+  items->insert(items->end(), row.begin(), row.end());
+  offsets->push_back(static_cast<int64_t>(items->size()));
+}
+
+void CopyTop(const kernels::TopLogprobs& top, uint32_t count_max, LogitsResult* result) {
+  result->top.clear();
+  const uint32_t count = std::min(count_max, static_cast<uint32_t>(top.count));
+  for (uint32_t i = 0; i < count; ++i)
+    result->top.emplace_back(static_cast<uint32_t>(top.tokens[i].token), top.tokens[i].logprob);
+}
+
+int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kernels::PackedLinear linear,
+                                                   kernels::DeviceBuffer norm_weight, float norm_epsilon,
+                                                   int64_t tasks_max) {
+  std::unique_ptr<Head> head(new Head());
+  head->linear_ = std::move(linear);
+  head->norm_weight_ = std::move(norm_weight);
+  head->norm_epsilon_ = norm_epsilon;
+  head->rows_per_block_ = std::min(kRowsPerBlock, tasks_max);
+  const int64_t normed = Aligned(head->rows_per_block_ * head->linear_.cols());
+  const int64_t logits = head->rows_per_block_ * head->linear_.rows();
+  MAMBAD_ASSIGN_OR_RETURN(head->workspace_, device.Allocate((normed + logits) * sizeof(float), "workspace"));
+  head->normed_ = head->workspace_.as<float>();
+  head->logits_ = head->normed_ + normed;
+  MAMBAD_ASSIGN_OR_RETURN(
+      head->scratch_,
+      device.Allocate(kernels::SampleScratchBytes(device, head->linear_.rows()), "workspace"));
+  head->order_.reserve(static_cast<size_t>(tasks_max));
+  head->sampled_.resize(static_cast<size_t>(head->rows_per_block_));
+  head->scores_.resize(static_cast<size_t>(head->rows_per_block_));
+  return head;
+}
+
+void Head::Sort(std::span<const LogitsTask> tasks) {
+  order_.clear();
+  for (uint32_t i = 0; i < tasks.size(); ++i) {
+    if (tasks[i].sampling != nullptr) order_.push_back(i);
+  }
+  draws_ = order_.size();
+  for (uint32_t i = 0; i < tasks.size(); ++i) {
+    if (tasks[i].sampling == nullptr) order_.push_back(i);
+  }
+}
+
+absl::Status Head::Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
+                       std::span<LogitsResult> results) {
+  MAMBAD_CHECK(results.size() == tasks.size());
+  Sort(tasks);
+  const int64_t count = static_cast<int64_t>(tasks.size());
+  for (int64_t begin = 0; begin < count; begin += rows_per_block_) {
+    const int64_t end = std::min(count, begin + rows_per_block_);
+    MAMBAD_RETURN_IF_ERROR(RunBlock(stream, hidden, tasks, results, begin, end));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
+                            std::span<LogitsResult> results, int64_t begin, int64_t end) {
+  const int64_t d_model = linear_.cols();
+  const int64_t vocab = linear_.rows();
+  const int64_t rows = end - begin;
+  const std::span<const uint32_t> order(order_.data() + begin, static_cast<size_t>(rows));
+  for (int64_t row = 0; row < rows; ++row) {
+    MAMBAD_RETURN_IF_ERROR(kernels::CopyOnDevice(stream, normed_ + row * d_model,
+                                                 hidden + order[row] * d_model, d_model * sizeof(float)));
+  }
+  MAMBAD_RETURN_IF_ERROR(kernels::RmsNorm(stream, {.x = normed_,
+                                                   .x_stride = d_model,
+                                                   .weight = norm_weight_.as<float>(),
+                                                   .y = normed_,
+                                                   .y_stride = d_model,
+                                                   .rows = rows,
+                                                   .width = d_model,
+                                                   .eps = norm_epsilon_}));
+  MAMBAD_RETURN_IF_ERROR(kernels::Linear(
+      stream, linear_, {.x = normed_, .ldx = d_model, .y = logits_, .ldy = vocab, .rows = rows}));
+  if (observer_) {
+    std::vector<float> row_logits(static_cast<size_t>(vocab));
+    for (int64_t row = 0; row < rows; ++row) {
+      MAMBAD_RETURN_IF_ERROR(
+          kernels::CopyToHost(stream, row_logits.data(), logits_ + row * vocab, vocab * sizeof(float)));
+      MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
+      observer_(order[row], row_logits);
+    }
+  }
+  const int64_t draws = std::clamp<int64_t>(static_cast<int64_t>(draws_) - begin, 0, rows);
+  if (draws > 0) MAMBAD_RETURN_IF_ERROR(SampleRows(stream, logits_, tasks, order.first(draws), results));
+  if (draws < rows)
+    MAMBAD_RETURN_IF_ERROR(ScoreRows(stream, logits_ + draws * vocab, tasks, order.subspan(draws), results));
+  return absl::OkStatus();
+}
+
+absl::Status Head::SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
+                              std::span<const uint32_t> rows, std::span<LogitsResult> results) {
+  params_.clear();
+  keys_.clear();
+  biases_.clear();
+  bias_offsets_.clear();
+  counts_.clear();
+  count_offsets_.clear();
+  suppressed_.clear();
+  suppressed_offsets_.clear();
+  for (const uint32_t task : rows) {
+    const SamplingRow& row = *tasks[task].sampling;
+    params_.push_back(row.params);
+    keys_.push_back(row.key);
+    AppendRow(row.logit_bias, &biases_, &bias_offsets_);
+    AppendRow(row.token_counts, &counts_, &count_offsets_);
+    AppendRow(row.suppressed, &suppressed_, &suppressed_offsets_);
+  }
+  const std::span<kernels::SampledToken> sampled(sampled_.data(), rows.size());
+  MAMBAD_RETURN_IF_ERROR(kernels::Sample(stream, {.logits = logits,
+                                                  .logits_stride = linear_.rows(),
+                                                  .vocab = linear_.rows(),
+                                                  .params = params_,
+                                                  .keys = keys_,
+                                                  .logit_bias = {biases_, bias_offsets_},
+                                                  .token_counts = {counts_, count_offsets_},
+                                                  .suppressed = {suppressed_, suppressed_offsets_},
+                                                  .results = sampled,
+                                                  .scratch = {scratch_.as<std::byte>(), scratch_.bytes()}}));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    LogitsResult& result = results[rows[i]];
+    result.finite = sampled[i].finite;
+    result.token = static_cast<uint32_t>(sampled[i].token);
+    result.logprob = sampled[i].logprob;
+    CopyTop(sampled[i].top, static_cast<uint32_t>(params_[i].top_logprobs), &result);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Head::ScoreRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
+                             std::span<const uint32_t> rows, std::span<LogitsResult> results) {
+  targets_.clear();
+  uint32_t top_max = 0;
+  for (const uint32_t task : rows) {
+    targets_.push_back(static_cast<int32_t>(tasks[task].target.value_or(0)));
+    top_max = std::max(top_max, tasks[task].top_logprobs);
+  }
+  const std::span<kernels::TokenScore> scores(scores_.data(), rows.size());
+  MAMBAD_RETURN_IF_ERROR(kernels::ScoreRows(stream, {.logits = logits,
+                                                     .logits_stride = linear_.rows(),
+                                                     .vocab = linear_.rows(),
+                                                     .targets = targets_,
+                                                     .top_logprobs = static_cast<int32_t>(top_max),
+                                                     .results = scores}));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    LogitsResult& result = results[rows[i]];
+    result.finite = scores[i].finite;
+    result.target_logprob = scores[i].logprob;
+    result.target_is_greedy = scores[i].is_greedy;
+    CopyTop(scores[i].top, tasks[rows[i]].top_logprobs, &result);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mambad

@@ -1,0 +1,87 @@
+// Head: hidden rows to logits to samples and log-probabilities.
+//
+//   logits = lm_head(rms_norm_f(hidden))
+//
+// Rows pass in blocks of kRowsPerBlock, so the logits of a whole vocabulary exist for that many rows alone.
+// The bits of a row depend on neither its block nor its neighbours.
+#ifndef MAMBAD_ENGINE_MODEL_HEAD_H_
+#define MAMBAD_ENGINE_MODEL_HEAD_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/schedule/batch.h"
+#include "kernels/device/device.h"
+#include "kernels/linear/linear.h"
+#include "kernels/sampling/sampling.h"
+
+namespace mambad {
+
+// Called with the raw logits of each task, for tests: index into the tasks, (V).
+using LogitsObserver = std::function<void(size_t task, std::span<const float> logits)>;
+
+// One thread at a time.
+class Head {
+ public:
+  static constexpr int64_t kRowsPerBlock = 64;
+
+  // `norm_weight` (M). Allocates everything that Run needs for up to `tasks_max` tasks.
+  static absl::StatusOr<std::unique_ptr<Head>> Create(kernels::Device& device, kernels::PackedLinear linear,
+                                                      kernels::DeviceBuffer norm_weight, float norm_epsilon,
+                                                      int64_t tasks_max);
+
+  // Row i of `hidden` belongs to tasks[i]. REQUIRES: tasks.size() <= tasks_max; `results` of the same size.
+  absl::Status Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
+                   std::span<LogitsResult> results);
+
+  const kernels::PackedLinear& linear() const { return linear_; }
+  size_t workspace_bytes() const { return workspace_.bytes() + scratch_.bytes(); }
+  void Observe(LogitsObserver observer) { observer_ = std::move(observer); }
+
+ private:
+  Head() = default;
+
+  void Sort(std::span<const LogitsTask> tasks);
+  absl::Status RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
+                        std::span<LogitsResult> results, int64_t begin, int64_t end);
+  absl::Status SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
+                          std::span<const uint32_t> rows, std::span<LogitsResult> results);
+  absl::Status ScoreRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
+                         std::span<const uint32_t> rows, std::span<LogitsResult> results);
+
+  kernels::PackedLinear linear_;
+  kernels::DeviceBuffer norm_weight_;
+  float norm_epsilon_ = 0;
+  int64_t rows_per_block_ = 0;
+  kernels::DeviceBuffer workspace_;  // (rows_per_block, M) normed, then (rows_per_block, V) logits
+  float* normed_ = nullptr;
+  float* logits_ = nullptr;
+  kernels::DeviceBuffer scratch_;  // of sampling
+  LogitsObserver observer_;
+
+  // Task indices: those that draw, then those that score. The vectors below keep their capacity from call to
+  // call.
+  std::vector<uint32_t> order_;
+  size_t draws_ = 0;
+  std::vector<kernels::SamplingParams> params_;
+  std::vector<kernels::SamplingKey> keys_;
+  std::vector<kernels::LogitBias> biases_;
+  std::vector<int64_t> bias_offsets_;
+  std::vector<kernels::TokenCount> counts_;
+  std::vector<int64_t> count_offsets_;
+  std::vector<int32_t> suppressed_;
+  std::vector<int64_t> suppressed_offsets_;
+  std::vector<kernels::SampledToken> sampled_;
+  std::vector<int32_t> targets_;
+  std::vector<kernels::TokenScore> scores_;
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_MODEL_HEAD_H_

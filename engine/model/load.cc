@@ -1,0 +1,95 @@
+#include "engine/model/load.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/json_file.h"
+#include "engine/model/checkpoint.h"
+#include "engine/model/mixer_model.h"
+#include "engine/model/model_config.h"
+#include "engine/model/random_weights.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+absl::StatusOr<std::unique_ptr<kernels::Device>> CreateDevice(const LoadOptions& options) {
+  kernels::DeviceOptions device;
+  device.threads = options.threads;
+  device.kind =
+      options.device == DeviceChoice::kCuda ? kernels::DeviceKind::kCuda : kernels::DeviceKind::kCpu;
+  return kernels::Device::Create(device);
+}
+
+absl::StatusOr<std::shared_ptr<Model>> Build(ModelPlan plan, WeightSource& weights,
+                                             std::unique_ptr<kernels::Device> device,
+                                             const LoadOptions& options) {
+  const bool bf16 =
+      options.precision == Precision::kBf16 || (options.precision == Precision::kAuto && weights.is_16_bit());
+  MAMBAD_ASSIGN_OR_RETURN(
+      std::shared_ptr<Model> model,
+      MixerModel::Create(std::move(plan), weights, std::move(device),
+                         bf16 ? kernels::WeightPrecision::kBf16 : kernels::WeightPrecision::kF32,
+                         options.limits, options.progress));
+  return model;
+}
+
+void LogUnused(const Checkpoint& checkpoint, const ModelPlan& plan, const LoadOptions& options) {
+  constexpr size_t kShown = 4;
+  std::vector<std::string> unused = checkpoint.Unused(plan.tensors);
+  // Tied checkpoints may hold the head a second time.
+  if (plan.config.tie_embeddings) std::erase(unused, "lm_head.weight");
+  if (unused.empty() || !options.log) return;
+  const size_t count = unused.size();
+  if (count > kShown) unused.resize(kShown);
+  for (std::string& name : unused) name = Printable(name);
+  options.log(absl::StrCat(options.model, ": ", count, " tensors of the checkpoint are not used: ",
+                           absl::StrJoin(unused, ", "), count > kShown ? ", ..." : ""));
+}
+
+absl::StatusOr<LoadedModel> LoadShape(const LoadOptions& options) {
+  const std::string name = options.model.substr(kShapePrefix.size());
+  MAMBAD_ASSIGN_OR_RETURN(const std::string text, ShapeConfig(name));
+  MAMBAD_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(text, options.model));
+  MAMBAD_ASSIGN_OR_RETURN(ModelPlan plan, ModelPlan::Of(config));
+  MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<kernels::Device> device, CreateDevice(options));
+  RandomWeights weights(name, config.n_layer, &device->pool());
+  LoadedModel loaded;
+  MAMBAD_ASSIGN_OR_RETURN(loaded.model, Build(std::move(plan), weights, std::move(device), options));
+  return loaded;
+}
+
+absl::StatusOr<LoadedModel> LoadFolder(const LoadOptions& options) {
+  const std::string& folder = options.model;
+  struct stat info;
+  if (::stat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode))
+    return absl::NotFoundError(
+        absl::StrCat(folder, ": no such model folder (and no ", std::string(kShapePrefix), "NAME)"));
+  MAMBAD_ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(folder + "/config.json"));
+  LoadedModel loaded;
+  MAMBAD_ASSIGN_OR_RETURN(loaded.defaults,
+                          ReadGenerationConfig(folder + "/generation_config.json", config.vocab_size));
+  if (loaded.defaults.eos_token_ids) config.eos_token_ids = *loaded.defaults.eos_token_ids;
+  MAMBAD_ASSIGN_OR_RETURN(ModelPlan plan, ModelPlan::Of(config));
+  MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
+  LogUnused(*checkpoint, plan, options);
+  MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<kernels::Device> device, CreateDevice(options));
+  MAMBAD_ASSIGN_OR_RETURN(loaded.model, Build(std::move(plan), *checkpoint, std::move(device), options));
+  const std::string tokenizer = folder + "/tokenizer.json";
+  if (::access(tokenizer.c_str(), F_OK) == 0) loaded.tokenizer_path = tokenizer;
+  return loaded;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadModel(const LoadOptions& options) {
+  return options.model.starts_with(kShapePrefix) ? LoadShape(options) : LoadFolder(options);
+}
+
+}  // namespace mambad

@@ -1,0 +1,284 @@
+#include "engine/model/mixer_model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/model/digest.h"
+#include "engine/model/registry.h"
+#include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+using kernels::WeightPrecision;
+
+constexpr char kEmbedding[] = "backbone.embeddings.weight";
+constexpr char kFinalNorm[] = "backbone.norm_f.weight";
+constexpr char kHead[] = "lm_head.weight";
+
+// Bumped when a kernel's results change in any bit: part of the numerics id.
+constexpr int kKernelGeneration = 1;
+
+constexpr uint32_t kMaxLimit = 1u << 16;
+// 2^40 parameters: no file of this size exists, and every sum of bytes below stays far from 2^64.
+constexpr uint64_t kMaxParameters = uint64_t{1} << 40;
+
+std::vector<TensorSpec> OuterTensors(const ModelConfig& config) {
+  std::vector<TensorSpec> tensors = {
+      {kEmbedding, {config.vocab_size, config.d_model}, TensorInit::kEmbedding},
+      {kFinalNorm, {config.d_model}, TensorInit::kOnes},
+  };
+  if (!config.tie_embeddings)
+    tensors.push_back({kHead, {config.vocab_size, config.d_model}, TensorInit::kFanIn});
+  return tensors;
+}
+
+int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
+
+// A batch may ask for a row of logits per decode row, prompt token, and idle session.
+int64_t TasksMax(const ForwardLimits& limits) {
+  return 2 * int64_t{limits.decode_rows} + limits.prompt_tokens;
+}
+
+absl::Status CheckLimits(const ForwardLimits& limits) {
+  for (const uint32_t limit : {limits.decode_rows, limits.prompt_tokens}) {
+    if (limit < 1 || limit > kMaxLimit)
+      return absl::InvalidArgumentError(
+          absl::StrCat("decode rows and prompt tokens of a batch must be in [1, ", kMaxLimit, "]"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokens(std::span<const uint32_t> tokens, int64_t vocab_size, std::string_view what) {
+  for (const uint32_t token : tokens) {
+    if (token >= vocab_size)
+      return absl::InvalidArgumentError(
+          absl::StrCat(std::string(what), ": token id not below the vocabulary's ", vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelPlan> ModelPlan::Of(const ModelConfig& config) {
+  const MixerEntry* entry = FindMixerByType(config.model_type);
+  MAMBAD_CHECK(entry != nullptr);
+  ModelPlan plan;
+  plan.config = config;
+  plan.tensors = OuterTensors(config);
+  plan.blocks.reserve(static_cast<size_t>(config.n_layer));
+  for (int64_t layer = 0; layer < config.n_layer; ++layer) {
+    MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<Mixer> mixer, entry->create(config));
+    const Block& block =
+        plan.blocks.emplace_back(layer, config.d_model, config.norm_epsilon, std::move(mixer));
+    for (TensorSpec& spec : block.Tensors()) plan.tensors.push_back(std::move(spec));
+  }
+  for (const TensorSpec& spec : plan.tensors) plan.parameters += static_cast<uint64_t>(spec.elements());
+  if (plan.parameters > kMaxParameters)
+    return config.fields->Error("num_hidden_layers", "and the widths give more than 2^40 parameters");
+  plan.state_layout = BuildStateLayout(plan.blocks.front().mixer().State(), config.n_layer, config.d_model);
+  for (Block& block : plan.blocks) block.PlaceState(plan.state_layout);
+  return plan;
+}
+
+absl::StatusOr<std::unique_ptr<MixerModel>> MixerModel::Create(ModelPlan plan, WeightSource& weights,
+                                                               std::unique_ptr<kernels::Device> device,
+                                                               WeightPrecision precision,
+                                                               const ForwardLimits& limits,
+                                                               const LoadProgress& progress) {
+  MAMBAD_RETURN_IF_ERROR(CheckLimits(limits));
+  for (const TensorSpec& spec : plan.tensors) MAMBAD_RETURN_IF_ERROR(weights.Check(spec));
+  std::unique_ptr<MixerModel> model(new MixerModel());
+  model->device_ = std::move(device);
+  model->limits_ = limits;
+  model->state_layout_ = plan.state_layout;
+  MAMBAD_ASSIGN_OR_RETURN(model->stream_, kernels::Stream::Create(*model->device_));
+  MAMBAD_RETURN_IF_ERROR(model->Bind(std::move(plan), weights, precision, progress));
+  MAMBAD_RETURN_IF_ERROR(model->AllocateWorkspace());
+  return model;
+}
+
+absl::Status MixerModel::Bind(ModelPlan plan, WeightSource& weights, WeightPrecision precision,
+                              const LoadProgress& progress) {
+  const ModelConfig& config = plan.config;
+  const uint64_t element_bytes = precision == WeightPrecision::kBf16 ? 2 : 4;
+  uint64_t elements_done = 0;
+  WeightLoader loader(weights, *device_, *stream_, precision, [&](int64_t elements) {
+    elements_done += static_cast<uint64_t>(elements);
+    if (progress) progress(elements_done * element_bytes, plan.parameters * element_bytes);
+  });
+  const std::vector<TensorSpec> outer = OuterTensors(config);
+  loader.Select(outer, "");
+  MAMBAD_ASSIGN_OR_RETURN(kernels::PackedLinear head,
+                          loader.Matrix(config.tie_embeddings ? kEmbedding : kHead));
+  MAMBAD_ASSIGN_OR_RETURN(kernels::DeviceBuffer norm, loader.Vector(kFinalNorm));
+  MAMBAD_ASSIGN_OR_RETURN(head_, Head::Create(*device_, std::move(head), std::move(norm), config.norm_epsilon,
+                                              TasksMax(limits_)));
+  if (config.tie_embeddings) {
+    embedding_ = kernels::Embedding::Tied(head_->linear());
+  } else {
+    MAMBAD_ASSIGN_OR_RETURN(embedding_, loader.Table(kEmbedding));
+  }
+  blocks_ = std::move(plan.blocks);
+  for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Bind(loader));
+  Describe(config, plan.parameters, weights, precision, loader.device_bytes());
+  return absl::OkStatus();
+}
+
+void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
+                          WeightPrecision precision, uint64_t weight_bytes) {
+  info_.model_type = config.model_type;
+  info_.precision = precision == WeightPrecision::kBf16 ? "bf16" : "f32";
+  info_.vocab_size = config.vocab_size;
+  info_.d_model = config.d_model;
+  info_.n_layer = config.n_layer;
+  blocks_.front().mixer().Describe(&info_);
+  info_.parameters = parameters;
+  info_.weight_bytes = weight_bytes;
+  info_.decode_weight_bytes = weight_bytes - embedding_.bytes();
+  info_.embedding_row_bytes = embedding_.row_bytes();
+  info_.eos_token_ids = config.eos_token_ids;
+  Digest digest;
+  digest.Add(weights.digest());
+  digest.Add(blocks_.front().mixer().Identity());
+  digest.Add(absl::StrCat("norm ", config.norm_epsilon, ", tied ", config.tie_embeddings));
+  info_.digest = digest.Hex();
+  info_.numerics_id =
+      absl::StrCat(device_->Architecture(), "/", info_.precision, "/state-f32/kernels-", kKernelGeneration);
+}
+
+absl::Status MixerModel::AllocateWorkspace() {
+  const int64_t rows = std::max(limits_.decode_rows, limits_.prompt_tokens);
+  const int64_t row_floats = Aligned(rows * info_.d_model);
+  const int64_t task_floats = Aligned(TasksMax(limits_) * info_.d_model);
+  const auto mixer_floats = static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
+  const int64_t floats = 2 * row_floats + task_floats + mixer_floats;
+  MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
+  residual_ = workspace_.as<float>();
+  normed_ = residual_ + row_floats;
+  head_hidden_ = normed_ + row_floats;
+  mixer_workspace_ = head_hidden_ + task_floats;
+  chunk_offsets_.reserve(limits_.prompt_tokens + 1);
+  info_.workspace_bytes = workspace_.bytes() + head_->workspace_bytes() + kernels::Stream::kWorkspaceBytes;
+  return absl::OkStatus();
+}
+
+absl::Status MixerModel::ClaimSlot(int32_t slot, const StateView& state) {
+  if (slot < 0 || slot >= state.slots)
+    return absl::InvalidArgumentError(absl::StrCat("slot not in [0, ", state.slots, ")"));
+  if (slot_claimed_[slot] != 0) return absl::InvalidArgumentError("slot named by two rows");
+  slot_claimed_[slot] = 1;
+  return absl::OkStatus();
+}
+
+absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
+  const size_t decode_rows = batch.decode_slots.size();
+  const size_t chunks = batch.chunk_slots.size();
+  const size_t tokens = batch.prompt_tokens.size();
+  if (state.stride < state_layout_.bytes || state.stride % sizeof(float) != 0)
+    return absl::InvalidArgumentError(absl::StrCat("slot stride must hold ", state_layout_.bytes, " bytes"));
+  if (decode_rows > limits_.decode_rows || batch.decode_tokens.size() != decode_rows)
+    return absl::InvalidArgumentError(
+        absl::StrCat("decode rows must be at most ", limits_.decode_rows, ", with one token each"));
+  if (tokens > limits_.prompt_tokens)
+    return absl::InvalidArgumentError(absl::StrCat("prompt tokens must be at most ", limits_.prompt_tokens));
+  if (batch.chunk_offsets.size() != (chunks == 0 ? 0 : chunks + 1) || (chunks == 0 && tokens != 0) ||
+      (chunks != 0 && (batch.chunk_offsets.front() != 0 || batch.chunk_offsets.back() != tokens)))
+    return absl::InvalidArgumentError("chunk offsets must run from 0 to the number of prompt tokens");
+  for (size_t i = 0; i < chunks; ++i) {
+    if (batch.chunk_offsets[i] >= batch.chunk_offsets[i + 1])
+      return absl::InvalidArgumentError("a chunk must have at least one token");
+  }
+  MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.decode_tokens, info_.vocab_size, "decode row"));
+  MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt"));
+  if (batch.logits.size() > static_cast<size_t>(TasksMax(limits_)))
+    return absl::InvalidArgumentError(absl::StrCat("logits tasks must be at most ", TasksMax(limits_)));
+  for (const LogitsTask& task : batch.logits) {
+    const size_t bound = task.source == LogitsSource::kDecodeRow     ? decode_rows
+                         : task.source == LogitsSource::kPromptToken ? tokens
+                                                                     : static_cast<size_t>(state.slots);
+    if (task.index >= bound) return absl::InvalidArgumentError("logits task names a row that is not there");
+    if (task.target && *task.target >= info_.vocab_size)
+      return absl::InvalidArgumentError("logits task: target not in the vocabulary");
+    if (task.target && task.sampling != nullptr)
+      return absl::InvalidArgumentError("logits task: both a sample and a target");
+    if (task.top_logprobs > kernels::kMaxTopLogprobs)
+      return absl::InvalidArgumentError(
+          absl::StrCat("logits task: top_logprobs above ", kernels::kMaxTopLogprobs));
+  }
+  slot_claimed_.assign(static_cast<size_t>(state.slots), 0);
+  for (const int32_t slot : batch.decode_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
+  for (const int32_t slot : batch.chunk_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
+  return absl::OkStatus();
+}
+
+absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
+                                 std::vector<LogitsResult>* results) {
+  MAMBAD_RETURN_IF_ERROR(Check(batch, state));
+  results->resize(batch.logits.size());
+  // Before any row runs: a slot's hidden row as the last tick left it.
+  MAMBAD_RETURN_IF_ERROR(Gather(batch, LogitsSource::kSlot, state));
+  if (!batch.decode_slots.empty()) {
+    MAMBAD_RETURN_IF_ERROR(RunDecode(batch, state));
+    MAMBAD_RETURN_IF_ERROR(Gather(batch, LogitsSource::kDecodeRow, state));
+  }
+  if (!batch.chunk_slots.empty()) {
+    MAMBAD_RETURN_IF_ERROR(RunPrefill(batch, state));
+    MAMBAD_RETURN_IF_ERROR(Gather(batch, LogitsSource::kPromptToken, state));
+  }
+  MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, head_hidden_, batch.logits, *results));
+  return stream_->Synchronize();
+}
+
+BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
+  return {stream_.get(), residual_, normed_, mixer_workspace_, rows, state};
+}
+
+absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
+  const auto rows = static_cast<int64_t>(batch.decode_slots.size());
+  MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
+      *stream_, embedding_,
+      {.ids = batch.decode_tokens.data(), .out = residual_, .ldo = info_.d_model, .rows = rows}));
+  const BlockCall call = CallFor(rows, state);
+  for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Step(call, batch.decode_slots.data()));
+  for (int64_t row = 0; row < rows; ++row)
+    MAMBAD_RETURN_IF_ERROR(SaveHidden(row, batch.decode_slots[row], state));
+  return absl::OkStatus();
+}
+
+absl::Status MixerModel::RunPrefill(const Batch& batch, const StateView& state) {
+  const auto tokens = static_cast<int64_t>(batch.prompt_tokens.size());
+  const auto chunks = static_cast<int64_t>(batch.chunk_slots.size());
+  MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
+      *stream_, embedding_,
+      {.ids = batch.prompt_tokens.data(), .out = residual_, .ldo = info_.d_model, .rows = tokens}));
+  chunk_offsets_.assign(batch.chunk_offsets.begin(), batch.chunk_offsets.end());
+  const MixerChunks packed{chunks, chunk_offsets_.data(), batch.chunk_slots.data()};
+  const BlockCall call = CallFor(tokens, state);
+  for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Prefill(call, packed));
+  for (int64_t chunk = 0; chunk < chunks; ++chunk)
+    MAMBAD_RETURN_IF_ERROR(SaveHidden(chunk_offsets_[chunk + 1] - 1, batch.chunk_slots[chunk], state));
+  return absl::OkStatus();
+}
+
+absl::Status MixerModel::SaveHidden(int64_t row, int32_t slot, const StateView& state) {
+  std::byte* const to = state.base + slot * state.stride + state_layout_.last_hidden_offset;
+  return kernels::CopyOnDevice(*stream_, to, residual_ + row * info_.d_model, info_.d_model * sizeof(float));
+}
+
+absl::Status MixerModel::Gather(const Batch& batch, LogitsSource source, const StateView& state) {
+  for (size_t i = 0; i < batch.logits.size(); ++i) {
+    const LogitsTask& task = batch.logits[i];
+    if (task.source != source) continue;
+    const void* from = residual_ + task.index * info_.d_model;
+    if (source == LogitsSource::kSlot)
+      from = state.base + task.index * state.stride + state_layout_.last_hidden_offset;
+    MAMBAD_RETURN_IF_ERROR(kernels::CopyOnDevice(*stream_, head_hidden_ + i * info_.d_model, from,
+                                                 info_.d_model * sizeof(float)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace mambad

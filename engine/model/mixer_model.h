@@ -1,0 +1,104 @@
+// MixerModel: the stack of blocks between embedding and head.
+//
+//   residual = embedding(tokens)
+//   residual = residual + mixer_l(rms_norm_l(residual))     for each layer l
+//   logits   = lm_head(rms_norm_f(residual))                for the rows that a LogitsTask names
+//
+// The residual stream is fp32. The residual row of a slot's last token is kept in the slot (last_hidden):
+// norm and head are row-wise, so the next-token logits of an idle session come out of it with the same bits.
+#ifndef MAMBAD_ENGINE_MODEL_MIXER_MODEL_H_
+#define MAMBAD_ENGINE_MODEL_MIXER_MODEL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/model/block.h"
+#include "engine/model/head.h"
+#include "engine/model/model.h"
+#include "engine/model/model_config.h"
+#include "engine/model/weight_source.h"
+#include "kernels/device/device.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/linear/linear.h"
+
+namespace mambad {
+
+// The layers of a model without weights: what a config asks of a checkpoint.
+struct ModelPlan {
+  static absl::StatusOr<ModelPlan> Of(const ModelConfig& config);
+
+  ModelConfig config;
+  std::vector<Block> blocks;        // not bound
+  std::vector<TensorSpec> tensors;  // of the whole model
+  StateLayout state_layout;
+  uint64_t parameters = 0;
+};
+
+// Bytes of weights taken so far and in all.
+using LoadProgress = std::function<void(uint64_t done, uint64_t total)>;
+
+class MixerModel : public Model {
+ public:
+  // Checks every tensor, then takes the weights one by one. Errors: those of `weights`; RESOURCE_EXHAUSTED
+  // when the device has no room; INVALID_ARGUMENT for limits out of range.
+  static absl::StatusOr<std::unique_ptr<MixerModel>> Create(ModelPlan plan, WeightSource& weights,
+                                                            std::unique_ptr<kernels::Device> device,
+                                                            kernels::WeightPrecision precision,
+                                                            const ForwardLimits& limits,
+                                                            const LoadProgress& progress);
+
+  const ModelInfo& info() const override { return info_; }
+  const StateLayout& state_layout() const override { return state_layout_; }
+  const ForwardLimits& limits() const override { return limits_; }
+  kernels::Device& device() const override { return *device_; }
+  absl::Status Forward(const Batch& batch, const StateView& state,
+                       std::vector<LogitsResult>* results) override;
+
+  // Every logits row of the following Forwards, for tests.
+  void ObserveLogits(LogitsObserver observer) { head_->Observe(std::move(observer)); }
+
+ private:
+  MixerModel() = default;
+
+  absl::Status Bind(ModelPlan plan, WeightSource& weights, kernels::WeightPrecision precision,
+                    const LoadProgress& progress);
+  absl::Status AllocateWorkspace();
+  void Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
+                kernels::WeightPrecision precision, uint64_t weight_bytes);
+
+  absl::Status Check(const Batch& batch, const StateView& state);
+  absl::Status ClaimSlot(int32_t slot, const StateView& state);
+  absl::Status RunDecode(const Batch& batch, const StateView& state);
+  absl::Status RunPrefill(const Batch& batch, const StateView& state);
+  // Copies the hidden rows that the tasks of one source name to where the head reads them.
+  absl::Status Gather(const Batch& batch, LogitsSource source, const StateView& state);
+  absl::Status SaveHidden(int64_t row, int32_t slot, const StateView& state);
+  BlockCall CallFor(int64_t rows, const StateView& state);
+
+  // Constant after Create. The device outlives everything that lives on it.
+  std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<kernels::Stream> stream_;
+  ModelInfo info_;
+  StateLayout state_layout_;
+  ForwardLimits limits_;
+  std::vector<Block> blocks_;
+  std::unique_ptr<Head> head_;
+  kernels::Embedding embedding_;
+
+  // Scratch of one Forward.
+  kernels::DeviceBuffer workspace_;
+  float* residual_ = nullptr;         // (rows_max, M)
+  float* normed_ = nullptr;           // (rows_max, M)
+  float* head_hidden_ = nullptr;      // (tasks_max, M)
+  float* mixer_workspace_ = nullptr;  // WorkspaceFloats(rows_max)
+  std::vector<int64_t> chunk_offsets_;
+  std::vector<uint8_t> slot_claimed_;  // by slot: named by a row of this batch
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_MODEL_MIXER_MODEL_H_
