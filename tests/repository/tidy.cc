@@ -162,6 +162,26 @@ std::vector<Finding> FindExceptions(const SourceFile& file) {
   return findings;
 }
 
+std::vector<Finding> FindOwnHeaderNotFirst(const std::vector<SourceFile>& files) {
+  std::set<std::string_view> paths;
+  for (const SourceFile& file : files) paths.insert(file.path);
+  std::vector<Finding> findings;
+  for (const SourceFile& file : files) {
+    if (!file.path.ends_with(".cc")) continue;
+    const std::string header = file.path.substr(0, file.path.size() - 2) + "h";
+    if (!paths.contains(header)) continue;
+    int number = 0;
+    for (std::string_view line : SplitLines(file.text)) {
+      ++number;
+      if (!line.starts_with("#include")) continue;
+      if (line != "#include \"" + header + "\"")
+        findings.push_back({file.path, number, "include its own header first"});
+      break;
+    }
+  }
+  return findings;
+}
+
 std::vector<Finding> FindFoldersWithoutReadme(const std::vector<SourceFile>& files) {
   std::set<std::string> folders;
   std::set<std::string> described;

@@ -32,6 +32,9 @@ std::vector<Finding> FindMachinePaths(const SourceFile& file);
 // throw, catch and try outside the files that wrap a library which throws (kMayCatch in tidy.cc).
 std::vector<Finding> FindExceptions(const SourceFile& file);
 
+// Files x.cc that include something before their own x.h, which is what proves that x.h compiles alone.
+std::vector<Finding> FindOwnHeaderNotFirst(const std::vector<SourceFile>& files);
+
 // Folders of ours with code but no README.md: the top ones and those one below engine and kernels.
 std::vector<Finding> FindFoldersWithoutReadme(const std::vector<SourceFile>& files);
 

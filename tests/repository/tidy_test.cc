@@ -113,6 +113,20 @@ TEST(TidyTest, NoExceptions) {
   EXPECT_THAT(FindExceptions({"a.cc", "// throw\nint throws = \"catch\";\n"}), IsEmpty());
 }
 
+TEST(TidyTest, OwnHeaderComesFirst) {
+  EXPECT_EQ(Format(FindOwnHeaderNotFirst(Tree())), "");
+  const SourceFile header = {"engine/a.h", ""};
+  const std::string own =
+      "#inc"
+      "lude \"engine/a.h\"\n";
+  const std::string other =
+      "#inc"
+      "lude <string>\n";
+  EXPECT_THAT(FindOwnHeaderNotFirst({header, {"engine/a.cc", "// a\n" + own + other}}), IsEmpty());
+  EXPECT_THAT(FindOwnHeaderNotFirst({header, {"engine/a.cc", other + own}}), SizeIs(1));
+  EXPECT_THAT(FindOwnHeaderNotFirst({{"engine/b.cc", other}}), IsEmpty());
+}
+
 TEST(TidyTest, EveryFolderSaysWhatItHolds) {
   EXPECT_EQ(Format(FindFoldersWithoutReadme(Tree())), "");
   EXPECT_THAT(FindFoldersWithoutReadme({{"engine/text/a.cc", ""}, {"engine/README.md", ""}}), SizeIs(1));
