@@ -1,4 +1,7 @@
-// The shell scripts parse, and answer wrong use with one clear line.
+// The shell scripts parse, and answer wrong use with one clear line; units and manifests fit the server.
+#include <fstream>
+#include <iterator>
+#include <regex>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -41,6 +44,30 @@ TEST(ScriptsTest, InstallDepsDoesNothingTwice) {
   const ProcessResult result = RunProcess({"sh", "deploy/install-deps.sh", "build"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(result.out + result.err, "");
+}
+
+// The seconds that the first group of `pattern` names in `text`; -1 without a match.
+int Seconds(const std::string& text, const std::string& pattern) {
+  std::smatch match;
+  return std::regex_search(text, match, std::regex(pattern)) ? std::stoi(match[1]) : -1;
+}
+
+std::string Read(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+TEST(UnitsTest, StopTimesOutlastTheDrain) {
+  const ProcessResult config = RunProcess(
+      {MAMBAD_BINARY_DIR "/mambad", "serve", "--model", "deploy/models/mamba-tales", "--print-config"});
+  ASSERT_EQ(config.exit_code, 0) << config.err;
+  const int drain = Seconds(config.out, R"(drain-timeout\s*=\s*"?(\d+)s)");
+  ASSERT_GT(drain, 0) << config.out;
+  // Ending the last streams and writing the log takes a moment more.
+  const int enough = drain + 10;
+  EXPECT_GE(Seconds(Read("deploy/mambad.service"), R"(TimeoutStopSec=(\d+)\n)"), enough);
+  EXPECT_GE(Seconds(Read("deploy/compose.yaml"), R"(stop_grace_period: (\d+)s)"), enough);
+  EXPECT_GE(Seconds(Read("deploy/kubernetes.yaml"), R"(terminationGracePeriodSeconds: (\d+))"), enough);
 }
 
 }  // namespace
