@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/base/dtype.h"
 #include "kernels/device/device.h"
+#include "kernels/linear/panel_layout.h"
 
 namespace mambad::kernels {
 
@@ -36,14 +37,6 @@ inline constexpr std::int64_t kMaxLinearCols = std::int64_t{1} << 20;
 
 // InvalidArgument, beginning with `op`, when the weight has no data or a shape out of range.
 absl::Status CheckWeightShape(std::string_view op, const LinearWeight& weight);
-
-// How the packed weight lies in memory: panels of kPanelChannels output channels, each contiguous over k.
-inline constexpr std::int64_t kPanelChannels = 16;
-enum class PanelLayout : std::uint8_t {
-  kF32,        // [k][16] f32
-  kBf16Split,  // [k][8] words: channel j in the low half, channel j + 8 in the high half
-  kBf16Pair,   // [k/2][16] words: k even in the low half, k odd in the high half (0 past K)
-};
 
 // A weight on its device. Immutable after PackLinear, so any number of streams may use it.
 class PackedLinear {

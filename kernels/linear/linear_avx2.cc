@@ -92,8 +92,9 @@ void Convert(const float* x, std::int64_t K, std::byte* out) {
 
 const LinearKernels& Avx2LinearKernels() {
   static constexpr LinearKernels kKernels = {
-      .f32 = {PanelLayout::kF32, F32::kMaxRows, sizeof(float), nullptr, &RunTile<F32>},
-      .bf16 = {PanelLayout::kBf16Split, Bf16::kMaxRows, sizeof(float), &Convert, &RunTile<Bf16>},
+      .f32 = {PanelLayout::kF32, F32::kMaxRows, F32::PanelsFor(1), sizeof(float), nullptr, &RunTile<F32>},
+      .bf16 = {PanelLayout::kBf16Split, Bf16::kMaxRows, Bf16::PanelsFor(1), sizeof(float), &Convert,
+               &RunTile<Bf16>},
   };
   return kKernels;
 }

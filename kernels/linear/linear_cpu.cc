@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/base/check.h"
+#include "kernels/device/work_queue.h"
 
 namespace mambad::kernels {
 namespace {
@@ -40,17 +41,17 @@ class Product {
         tiles_(args.rows, kernel.max_rows) {}
 
   void Run(ThreadPool& pool) const {
-    pool.Run([this](int worker, int workers) {
-      const std::int64_t panels = weight_.panels();
-      if (SplitByRows(workers)) {
-        const Range tiles = Slice(tiles_.count, 1, worker, workers);
-        Blocks({0, panels}, tiles);
-      } else {
-        const Range mine = Slice(panels, 1, worker, workers);
-        if (tiles_.count > kMaxStreamedTiles) {
-          Blocks(mine, {0, tiles_.count});
+    const bool by_rows = SplitByRows(pool.threads());
+    WorkQueue queue(by_rows ? tiles_.count : weight_.panels(), by_rows ? 1 : kernel_.panels_per_pass,
+                    pool.threads());
+    pool.Run([&](int, int) {
+      for (Range piece = queue.Take(); piece.size() > 0; piece = queue.Take()) {
+        if (by_rows) {
+          Blocks({0, weight_.panels()}, piece);
+        } else if (tiles_.count > kMaxStreamedTiles) {
+          Blocks(piece, {0, tiles_.count});
         } else {
-          Streamed(mine);
+          Streamed(piece);
         }
       }
     });
@@ -72,7 +73,7 @@ class Product {
     }
     const std::size_t share = weight_.panel_bytes() / tiles_.count / 64 * 64;
     for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-      const std::byte* next = weight_.panel(std::min(p + 1, panels.end - 1));
+      const std::byte* next = weight_.panel(std::min(p + 1, weight_.panels() - 1));
       for (std::int64_t t = 0; t < tiles_.count; ++t)
         Call(t, {p, p + 1}, next + t * share, 64 / tiles_.count);
     }
@@ -167,10 +168,6 @@ const LinearKernel& LinearKernelFor(CpuPath path, WeightPrecision precision) {
   if (path == CpuPath::kAvx512) kernels = &Avx512LinearKernels();
 #endif
   return precision == WeightPrecision::kF32 ? kernels->f32 : kernels->bf16;
-}
-
-std::int64_t PanelSteps(PanelLayout layout, std::int64_t K) {
-  return layout == PanelLayout::kBf16Pair ? (K + 1) / 2 : K;
 }
 
 void PackPanelsCpu(Device& device, const LinearWeight& weight, PanelLayout layout, std::size_t panel_bytes,

@@ -10,15 +10,15 @@
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_TILE_H_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_TILE_H_
 
-#include <algorithm>
-
-#include "kernels/linear/linear_cpu.h"
+#include "kernels/linear/linear_kernel.h"
 
 namespace mambad::kernels {
 namespace {
 
 constexpr std::int64_t kLineBytes = 64;
 constexpr std::int64_t kAheadBytes = 2048;  // per stream: covers the memory's latency at full bandwidth
+
+constexpr std::int64_t Least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 
 template <class Isa, int kRows, int kPanels>
 class Tile {
@@ -34,7 +34,7 @@ class Tile {
     const std::byte* weights = block.weights + first * block.panel_bytes;
     if (block.prefetch == nullptr) {
       // The lines ahead in these panels, and towards their end the first lines of the next ones.
-      const std::int64_t ahead = std::min<std::int64_t>(kAheadBytes / Isa::kStepBytes, block.steps);
+      const std::int64_t ahead = Least(kAheadBytes / Isa::kStepBytes, block.steps);
       const std::int64_t inner = block.steps - ahead;
       Steps(block, weights, 0, inner, weights + ahead * Isa::kStepBytes, kLineBytes, acc);
       Steps(block, weights, inner, block.steps, weights + kPanels * block.panel_bytes, kLineBytes, acc);
@@ -52,7 +52,7 @@ class Tile {
       for (int p = 0; p < kPanels; ++p) {
         const std::int64_t channel = (first + p) * kPanelChannels;
         Isa::Finish(sums[r][p], block.bias == nullptr ? nullptr : block.bias + channel, block.accumulate,
-                    block.y + r * block.ldy + channel, std::min(kPanelChannels, block.channels - channel));
+                    block.y + r * block.ldy + channel, Least(kPanelChannels, block.channels - channel));
       }
     }
   }
@@ -64,7 +64,7 @@ class Tile {
                                            std::int64_t begin, std::int64_t end, const std::byte* prefetch,
                                            std::size_t prefetch_step,
                                            typename Isa::Acc (&acc)[kRows][kPanels]) {
-    constexpr std::int64_t kUnroll = std::max<std::int64_t>(1, kLineBytes / Isa::kStepBytes);
+    constexpr std::int64_t kUnroll = kLineBytes / Isa::kStepBytes;
     const X* x[kRows];
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) x[r] = reinterpret_cast<const X*>(block.x + r * block.x_stride);
@@ -91,12 +91,13 @@ class Tile {
   }
 };
 
-template <class Isa, int kRows>
-void RunRows(const TileBlock& block) {
-  constexpr int kPanels = Isa::PanelsFor(kRows);
-  std::int64_t p = 0;
-  for (; p + kPanels <= block.panels; p += kPanels) Tile<Isa, kRows, kPanels>::Run(block, p);
-  for (; p < block.panels; ++p) Tile<Isa, kRows, 1>::Run(block, p);
+// All panels, kPanels at a time; what is left in narrower passes.
+template <class Isa, int kRows, int kPanels = Isa::PanelsFor(kRows)>
+void RunRows(const TileBlock& block, std::int64_t first = 0) {
+  for (; first + kPanels <= block.panels; first += kPanels) Tile<Isa, kRows, kPanels>::Run(block, first);
+  if constexpr (kPanels > 1) {
+    if (first < block.panels) RunRows<Isa, kRows, kPanels / 2>(block, first);
+  }
 }
 
 template <class Isa, int kRows = 1>
