@@ -37,11 +37,6 @@ std::vector<TensorSpec> OuterTensors(const ModelConfig& config) {
 
 int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
 
-// A batch may ask for a row of logits per decode row, prompt token, and idle session.
-int64_t TasksMax(const ForwardLimits& limits) {
-  return 2 * int64_t{limits.decode_rows} + limits.prompt_tokens;
-}
-
 absl::Status CheckLimits(const ForwardLimits& limits) {
   for (const uint32_t limit : {limits.decode_rows, limits.prompt_tokens}) {
     if (limit < 1 || limit > kMaxLimit)
@@ -115,7 +110,7 @@ absl::Status MixerModel::Bind(ModelPlan plan, WeightSource& weights, WeightPreci
                           loader.Matrix(config.tie_embeddings ? kEmbedding : kHead));
   MAMBAD_ASSIGN_OR_RETURN(kernels::DeviceBuffer norm, loader.Vector(kFinalNorm));
   MAMBAD_ASSIGN_OR_RETURN(head_, Head::Create(*device_, std::move(head), std::move(norm), config.norm_epsilon,
-                                              TasksMax(limits_)));
+                                              int64_t{limits_.logits_tasks()}));
   if (config.tie_embeddings) {
     embedding_ = kernels::Embedding::Tied(head_->linear());
   } else {
@@ -152,7 +147,7 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
 absl::Status MixerModel::AllocateWorkspace() {
   const int64_t rows = std::max(limits_.decode_rows, limits_.prompt_tokens);
   const int64_t row_floats = Aligned(rows * info_.d_model);
-  const int64_t task_floats = Aligned(TasksMax(limits_) * info_.d_model);
+  const int64_t task_floats = Aligned(int64_t{limits_.logits_tasks()} * info_.d_model);
   const auto mixer_floats = static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
   const int64_t floats = 2 * row_floats + task_floats + mixer_floats;
   MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
@@ -193,8 +188,8 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
   }
   MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.decode_tokens, info_.vocab_size, "decode row"));
   MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt"));
-  if (batch.logits.size() > static_cast<size_t>(TasksMax(limits_)))
-    return absl::InvalidArgumentError(absl::StrCat("logits tasks must be at most ", TasksMax(limits_)));
+  if (batch.logits.size() > static_cast<size_t>(int64_t{limits_.logits_tasks()}))
+    return absl::InvalidArgumentError(absl::StrCat("logits tasks must be at most ", int64_t{limits_.logits_tasks()}));
   for (const LogitsTask& task : batch.logits) {
     const size_t bound = task.source == LogitsSource::kDecodeRow     ? decode_rows
                          : task.source == LogitsSource::kPromptToken ? tokens

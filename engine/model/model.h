@@ -53,6 +53,9 @@ struct ModelInfo {
 struct ForwardLimits {
   uint32_t decode_rows = 512;
   uint32_t prompt_tokens = 512;
+
+  // Batch::logits: one for each prompt token and decode row, and as many again.
+  uint32_t logits_tasks() const { return 2 * decode_rows + prompt_tokens; }
 };
 
 class Model {

@@ -176,6 +176,9 @@ std::vector<EngineLoop::PromptRow> EngineLoop::PlanPromptRows(uint32_t budget) {
   for (size_t i = 0; i < ready.size(); ++i) {
     OpenRequest& request = *ready[i];
     if (shares[i] == 0 && remaining[i] > 0) continue;
+    // Beside its scores: the one of its first token, a draw for each candidate or a check of its last row.
+    const size_t tasks_max = size_t{shares[i]} + 1 + std::max<size_t>(1, request.candidates.size());
+    if (batch_.logits.size() + tasks_max > model_.limits().logits_tasks()) break;
     rows.push_back({.request = &request, .tokens = shares[i], .first_task = batch_.logits.size()});
     request.reader->AppendChunk(shares[i], request.SlotOf(0), &batch_);
     if (!request.reader->done()) continue;

@@ -119,7 +119,11 @@ OracleState OracleModel::ConsumePrompt(OracleState state, std::span<const uint32
 }
 
 uint32_t OracleModel::Draw(const OracleState& state, const SamplingRow& row) {
-  uint32_t token = Mix(state.last_hidden, HashOf(row)) % kPoisonToken;
+  const uint64_t hash = Mix(state.last_hidden, HashOf(row));
+  const bool may_poison = std::any_of(row.logit_bias.begin(), row.logit_bias.end(),
+                                      [](const auto& bias) { return bias.token == kPoisonToken; });
+  if (may_poison && hash % kPoisonOneIn == 0) return kPoisonToken;
+  uint32_t token = hash % kPoisonToken;
   while (IsSuppressed(row, token)) token = (token + 1) % kPoisonToken;
   return token;
 }
@@ -141,6 +145,7 @@ void OracleModel::Check(const Batch& batch, const StateView& state) const {
   MAMBAD_CHECK(batch.decode_slots.size() <= limits_.decode_rows);
   MAMBAD_CHECK(batch.decode_tokens.size() == batch.decode_slots.size());
   MAMBAD_CHECK(batch.prompt_tokens.size() <= limits_.prompt_tokens);
+  MAMBAD_CHECK(batch.logits.size() <= limits_.logits_tasks());
   MAMBAD_CHECK(batch.chunk_offsets.size() == (batch.chunk_slots.empty() ? 0 : batch.chunk_slots.size() + 1));
   std::set<int32_t> slots(batch.decode_slots.begin(), batch.decode_slots.end());
   slots.insert(batch.chunk_slots.begin(), batch.chunk_slots.end());

@@ -33,7 +33,9 @@ class OracleModel : public Model {
  public:
   static constexpr uint32_t kVocab = 101;
   static constexpr uint32_t kEos = 0;
-  static constexpr uint32_t kPoisonToken = kVocab - 1;  // in prompts; never drawn
+  // Drawn only where a logit_bias names it, and then once in kPoisonOneIn draws.
+  static constexpr uint32_t kPoisonToken = kVocab - 1;
+  static constexpr uint64_t kPoisonOneIn = 8;
 
   explicit OracleModel(ForwardLimits limits = {});
 
