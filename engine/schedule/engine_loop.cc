@@ -37,9 +37,9 @@ EngineLoop::~EngineLoop() { MAMBAD_CHECK(open_.empty() && sessions_.size() == 0 
 TickReport EngineLoop::Tick(absl::Time now) {
   now_ = now;
   ++tick_;
+  ExpireSessions();  // first: what has expired is not found by any command
   const bool had_commands = TakeCommands();
   EndLate();
-  ExpireSessions();
   AdvanceDrain();
   Admit();
   worked_ = had_commands;
