@@ -51,7 +51,9 @@ export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_stri
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
 stage "test"
-# ThreadSanitizer of g++ 12 cannot map its shadow when the kernel randomizes more than 28 bits of addresses.
-if [ "$preset" = tsan ]; then setarch -R ctest --preset "$preset" --parallel "$jobs"
-else ctest --preset "$preset" --parallel "$jobs"; fi
+# ThreadSanitizer of g++ 12 cannot map its shadow when the kernel randomizes more than 28 bits of addresses; some
+# containers forbid turning that off.
+fixed=
+if [ "$preset" = tsan ] && setarch -R true 2>/dev/null; then fixed="setarch -R"; fi
+$fixed ctest --preset "$preset" --parallel "$jobs"
 stage "all tests passed"
