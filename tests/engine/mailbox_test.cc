@@ -1,0 +1,74 @@
+#include "engine/schedule/mailbox.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/time/clock.h"
+
+namespace mambad {
+namespace {
+
+TEST(MailboxTest, KeepsCommandsInOrder) {
+  Mailbox mailbox;
+  mailbox.Submit({}, nullptr, absl::UnixEpoch());
+  ASSERT_TRUE(mailbox.PostVerb(GetCommand{{"a"}, absl::InfiniteFuture(), nullptr}));
+  mailbox.PostDrain({});
+  const Mailbox::Taken taken = mailbox.TakeAll();
+  ASSERT_EQ(taken.commands.size(), 3u);
+  EXPECT_TRUE(std::holds_alternative<SubmitCommand>(taken.commands[0]));
+  EXPECT_TRUE(std::holds_alternative<GetCommand>(taken.commands[1]));
+  EXPECT_TRUE(std::holds_alternative<DrainCommand>(taken.commands[2]));
+  EXPECT_TRUE(mailbox.TakeAll().commands.empty());
+}
+
+TEST(MailboxTest, BoundsVerbsAndLeavesARefusedOneWhole) {
+  Mailbox mailbox;
+  for (size_t i = 0; i < Mailbox::kVerbsMax; ++i) {
+    ASSERT_TRUE(mailbox.PostVerb(GetCommand{{"a"}, absl::InfiniteFuture(), nullptr}));
+  }
+  Command refused = GetCommand{{"b"}, absl::InfiniteFuture(), nullptr};
+  EXPECT_FALSE(mailbox.PostVerb(std::move(refused)));
+  EXPECT_EQ(std::get<GetCommand>(refused).request.id, "b");
+  mailbox.TakeAll();
+  EXPECT_TRUE(mailbox.PostVerb(std::move(refused)));
+}
+
+TEST(MailboxTest, PassesOnOneCancelOfEachOpenRequest) {
+  Mailbox mailbox;
+  const RequestTicket first = mailbox.Submit({}, nullptr, absl::UnixEpoch());
+  const RequestTicket second = mailbox.Submit({}, nullptr, absl::UnixEpoch());
+  EXPECT_NE(first, second);
+  mailbox.Cancel(first);
+  mailbox.Cancel(first);
+  mailbox.Cancel(second + 1);
+  EXPECT_EQ(mailbox.TakeAll().cancels, std::vector<RequestTicket>{first});
+  mailbox.Cancel(first);
+  mailbox.Close(second);
+  mailbox.Cancel(second);
+  EXPECT_TRUE(mailbox.TakeAll().cancels.empty());
+}
+
+TEST(MailboxTest, WaitReturnsForWhatWasPostedBefore) {
+  Mailbox mailbox;
+  mailbox.Wake();
+  mailbox.WaitUntil(absl::InfiniteFuture());
+  mailbox.TakeAll();
+  mailbox.WaitUntil(absl::Now());  // nothing was posted: the time ends it
+}
+
+TEST(MailboxTest, PostingWakesTheSleeper) {
+  Mailbox mailbox;
+  std::thread sleeper([&] {
+    size_t taken = 0;
+    while (taken < 100) {
+      mailbox.WaitUntil(absl::InfiniteFuture());
+      taken += mailbox.TakeAll().commands.size();
+    }
+  });
+  for (int i = 0; i < 100; ++i) mailbox.Submit({}, nullptr, absl::UnixEpoch());
+  sleeper.join();
+}
+
+}  // namespace
+}  // namespace mambad
