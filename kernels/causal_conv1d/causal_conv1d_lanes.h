@@ -1,4 +1,4 @@
-// The loops of causal_conv1d over a lane type: a tile of tokens of one channel block at a time, its window in
+// The loops of causal_conv1d over a lane type: a tile of tokens of a few channels at a time, their window in
 // registers. The tile bounds how far apart in memory consecutive accesses lie; the window passes from tile to
 // tile through the slot.
 #ifndef MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_LANES_H_
@@ -26,49 +26,44 @@ struct ConvTokens {
 
 // kWidth is K where it is known at compile time, else 0.
 template <class V, bool kFull, int kWidth>
-void ConvBlock(const CausalConv1dFilter& filter, const ConvTokens& tokens, std::int64_t channel) {
-  using Part = BlockPart<V, kFull>;
-  constexpr int kVectors = Part::kVectors;
+void ConvLanes(const CausalConv1dFilter& filter, const ConvTokens& tokens, std::int64_t channel) {
   constexpr int kCapacity = kWidth > 0 ? kWidth : kMaxConvWidth;
   const int width = kWidth > 0 ? kWidth : filter.width;
   const std::int64_t D = filter.channels;
-  const Part part{static_cast<int>(std::min<std::int64_t>(kBlockChannels, D - channel))};
-
-  for (int u = 0; u < kVectors; ++u) {
-    V weight[kCapacity];
-    V window[kCapacity];  // the last element is this token's input
-    for (int k = 0; k < width; ++k) weight[k] = part.Load(filter.weight + k * D + channel, u);
-    for (int k = 0; k < width - 1; ++k) window[k] = part.Load(tokens.window + k * D + channel, u);
-    const V bias = filter.bias != nullptr ? part.Load(filter.bias + channel, u) : V::Set(0.0f);
-    for (std::int64_t t = 0; t < tokens.count; ++t) {
-      V input = part.Load(tokens.x + t * tokens.x_stride + channel, u);
-      if (filter.round_input_to_bf16) input = RoundToBf16(input);
-      window[width - 1] = input;
-      V accumulator = bias;
-      for (int k = 0; k < width; ++k) accumulator = ConvTap(accumulator, window[k], weight[k]);
-      part.Store(ConvOutput(accumulator), tokens.y + t * tokens.y_stride + channel, u);
-      for (int k = 0; k < width - 1; ++k) window[k] = window[k + 1];
-    }
-    for (int k = 0; k < width - 1; ++k) part.Store(window[k], tokens.window + k * D + channel, u);
+  const auto part = ChannelLanes<V, kFull>::At(channel, D);
+  V weight[kCapacity];
+  V window[kCapacity];  // the last element is this token's input
+  for (int k = 0; k < width; ++k) weight[k] = part.Load(filter.weight + k * D + channel);
+  for (int k = 0; k < width - 1; ++k) window[k] = part.Load(tokens.window + k * D + channel);
+  const V bias = filter.bias != nullptr ? part.Load(filter.bias + channel) : V::Set(0.0f);
+  for (std::int64_t t = 0; t < tokens.count; ++t) {
+    V input = part.Load(tokens.x + t * tokens.x_stride + channel);
+    if (filter.round_input_to_bf16) input = RoundToBf16(input);
+    window[width - 1] = input;
+    V accumulator = bias;
+    for (int k = 0; k < width; ++k) accumulator = ConvTap(accumulator, window[k], weight[k]);
+    part.Store(ConvOutput(accumulator), tokens.y + t * tokens.y_stride + channel);
+    for (int k = 0; k < width - 1; ++k) window[k] = window[k + 1];
   }
+  for (int k = 0; k < width - 1; ++k) part.Store(window[k], tokens.window + k * D + channel);
 }
 
 template <class V, bool kFull>
-void ConvBlockOfWidth(const CausalConv1dFilter& filter, const ConvTokens& tokens, std::int64_t channel) {
-  if (filter.width == 4) return ConvBlock<V, kFull, 4>(filter, tokens, channel);
-  if (filter.width == 3) return ConvBlock<V, kFull, 3>(filter, tokens, channel);
-  if (filter.width == 2) return ConvBlock<V, kFull, 2>(filter, tokens, channel);
-  return ConvBlock<V, kFull, 0>(filter, tokens, channel);
+void ConvLanesOfWidth(const CausalConv1dFilter& filter, const ConvTokens& tokens, std::int64_t channel) {
+  if (filter.width == 4) return ConvLanes<V, kFull, 4>(filter, tokens, channel);
+  if (filter.width == 3) return ConvLanes<V, kFull, 3>(filter, tokens, channel);
+  if (filter.width == 2) return ConvLanes<V, kFull, 2>(filter, tokens, channel);
+  return ConvLanes<V, kFull, 0>(filter, tokens, channel);
 }
 
 template <class V>
 void ConvBlocks(const CausalConv1dFilter& filter, const ConvTokens& tokens, Range blocks) {
-  for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
-    const std::int64_t channel = block * kBlockChannels;
-    if (channel + kBlockChannels <= filter.channels) {
-      ConvBlockOfWidth<V, true>(filter, tokens, channel);
+  const std::int64_t end = std::min(blocks.end * kBlockChannels, filter.channels);
+  for (std::int64_t channel = blocks.begin * kBlockChannels; channel < end; channel += V::kLanes) {
+    if (channel + V::kLanes <= end) {
+      ConvLanesOfWidth<V, true>(filter, tokens, channel);
     } else {
-      ConvBlockOfWidth<V, false>(filter, tokens, channel);
+      ConvLanesOfWidth<V, false>(filter, tokens, channel);
     }
   }
 }

@@ -2,7 +2,9 @@
 
 namespace mambad::kernels {
 
-CausalConv1dKernels CausalConv1dPortable() { return {&ConvPrefill<F32x4>, &ConvStep<F32x4>}; }
+CausalConv1dKernels CausalConv1dPortable() {
+  return {&ConvPrefill<F32x4>, &ConvStep<F32x4>};
+}
 
 CausalConv1dKernels CausalConv1dKernelsFor(CpuPath path) {
 #if defined(__x86_64__)

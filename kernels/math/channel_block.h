@@ -15,21 +15,26 @@ constexpr std::int64_t ChannelBlocks(std::int64_t channels) {
   return (channels + kBlockChannels - 1) / kBlockChannels;
 }
 
-// The part of a block that vector `u` of V covers. kFull promises width == kBlockChannels.
+// V::kLanes consecutive channels, of which `width` exist; kFull promises all of them.
 template <class V, bool kFull>
-struct BlockPart {
-  static constexpr int kVectors = kBlockChannels / V::kLanes;
+struct ChannelLanes {
   int width;
 
-  MAMBAD_LANE V Load(const float* block, int u) const {
-    if constexpr (kFull) return V::Load(block + u * V::kLanes);
-    return V::LoadN(block + u * V::kLanes, width - u * V::kLanes);
+  // From `channel` on, of `channels`.
+  static MAMBAD_LANE ChannelLanes At(std::int64_t channel, std::int64_t channels) {
+    const std::int64_t rest = channels - channel;
+    return {kFull || rest > V::kLanes ? V::kLanes : static_cast<int>(rest)};
   }
-  MAMBAD_LANE void Store(V value, float* block, int u) const {
+  // Channels past the width load as 0.
+  MAMBAD_LANE V Load(const float* p) const {
+    if constexpr (kFull) return V::Load(p);
+    return V::LoadN(p, width);
+  }
+  MAMBAD_LANE void Store(V value, float* p) const {
     if constexpr (kFull) {
-      value.Store(block + u * V::kLanes);
+      value.Store(p);
     } else {
-      value.StoreN(block + u * V::kLanes, width - u * V::kLanes);
+      value.StoreN(p, width);
     }
   }
 };

@@ -214,6 +214,47 @@ struct F32x16 {
 
 #endif  // AVX-512
 
+// Two V as one lane type. Each operation is issued for both halves before the next one, so two chains of
+// dependent instructions run side by side: the schedulers of a core are too short to find the second one by
+// themselves.
+template <class V>
+struct Pair {
+  static constexpr int kLanes = 2 * V::kLanes;
+  V low, high;
+
+  static MAMBAD_LANE Pair Set(float s) { return {V::Set(s), V::Set(s)}; }
+  static MAMBAD_LANE Pair Load(const float* p) { return {V::Load(p), V::Load(p + V::kLanes)}; }
+  static MAMBAD_LANE Pair LoadN(const float* p, int n) {
+    return {V::LoadN(p, n), V::LoadN(p + V::kLanes, n - V::kLanes)};
+  }
+  MAMBAD_LANE void Store(float* p) const {
+    low.Store(p);
+    high.Store(p + V::kLanes);
+  }
+  MAMBAD_LANE void StoreN(float* p, int n) const {
+    low.StoreN(p, n);
+    high.StoreN(p + V::kLanes, n - V::kLanes);
+  }
+  friend MAMBAD_LANE Pair operator+(Pair a, Pair b) { return {a.low + b.low, a.high + b.high}; }
+  friend MAMBAD_LANE Pair operator-(Pair a, Pair b) { return {a.low - b.low, a.high - b.high}; }
+  friend MAMBAD_LANE Pair operator*(Pair a, Pair b) { return {a.low * b.low, a.high * b.high}; }
+  friend MAMBAD_LANE Pair operator/(Pair a, Pair b) { return {a.low / b.low, a.high / b.high}; }
+  friend MAMBAD_LANE Pair MulAdd(Pair a, Pair b, Pair c) {
+    return {MulAdd(a.low, b.low, c.low), MulAdd(a.high, b.high, c.high)};
+  }
+  friend MAMBAD_LANE Pair MaxNan(Pair bound, Pair x) {
+    return {MaxNan(bound.low, x.low), MaxNan(bound.high, x.high)};
+  }
+  friend MAMBAD_LANE Pair Abs(Pair x) { return {Abs(x.low), Abs(x.high)}; }
+  friend MAMBAD_LANE Pair IfLess(Pair x, Pair bound, Pair a, Pair b) {
+    return {IfLess(x.low, bound.low, a.low, b.low), IfLess(x.high, bound.high, a.high, b.high)};
+  }
+  friend MAMBAD_LANE Pair AddExponent(Pair p, Pair t) {
+    return {AddExponent(p.low, t.low), AddExponent(p.high, t.high)};
+  }
+  friend MAMBAD_LANE Pair RoundToBf16(Pair x) { return {RoundToBf16(x.low), RoundToBf16(x.high)}; }
+};
+
 }  // namespace mambad::kernels
 
 #endif  // MAMBAD_KERNELS_MATH_LANES_H_

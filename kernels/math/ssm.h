@@ -32,8 +32,8 @@ MAMBAD_LANE V StateStep(V h, const ChannelToken<V>& token, V decay_log2, V b) {
 
 // The sum over n, with the skip.
 template <class V>
-MAMBAD_LANE V StateOutput(const V (&sums)[kStateSumWays], V skip, V x) {
-  return MulAdd(skip, x, (sums[0] + sums[1]) + (sums[2] + sums[3]));
+MAMBAD_LANE V StateOutput(V sum0, V sum1, V sum2, V sum3, V skip, V x) {
+  return MulAdd(skip, x, (sum0 + sum1) + (sum2 + sum3));
 }
 
 }  // namespace mambad::kernels

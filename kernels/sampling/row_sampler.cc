@@ -154,20 +154,19 @@ std::int32_t RowSampler::Draw(std::span<const float> row, float max, const Sampl
 // As DrawFrom over the whole row, by way of the block sums.
 std::int32_t RowSampler::DrawUnfiltered(double target) const {
   double sum = 0;
-  std::int64_t block = 0;
-  std::int64_t chosen = 0;
-  for (; block < blocks_; ++block) {
+  std::int64_t chosen = 0;  // the block where the sum passes the target; rounding aside, there is one
+  for (std::int64_t block = 0; block < blocks_; ++block) {
     if (block_sums_[block] > 0) chosen = block;
     if (sum + block_sums_[block] > target) break;
     sum += block_sums_[block];
   }
-  if (block == blocks_) sum = target;
-  std::int64_t last = chosen * kRowBlock;
-  const std::int64_t end = std::min(last + kRowBlock, vocab_);
-  for (std::int64_t i = last; i < end; ++i) {
+  const std::int64_t begin = chosen * kRowBlock;
+  const std::int64_t end = std::min(begin + kRowBlock, vocab_);
+  std::int64_t last = begin;
+  for (std::int64_t i = begin; i < end; ++i) {
     sum += weights_[i];
     if (weights_[i] > 0) last = i;
-    if (block < blocks_ && sum > target) break;
+    if (sum > target) break;
   }
   return static_cast<std::int32_t>(last);
 }
@@ -180,9 +179,11 @@ std::span<Candidate> RowSampler::Gather(std::span<const float> row, float key_bo
   for (std::int64_t block = 0; block < blocks_; ++block) {
     if (block_max_[block] < key_bound || block_sums_[block] < sum_bound) continue;
     const std::int64_t end = std::min((block + 1) * kRowBlock, vocab_);
+    // Written always and counted when it stays: a branch here would be mispredicted half of the time.
     for (std::int64_t i = block * kRowBlock; i < end; ++i) {
-      if (row[i] < key_bound || weights_[i] < weight_bound) continue;
-      candidates_[count++] = {OrderedKey(row[i]), static_cast<std::int32_t>(i), weights_[i]};
+      candidates_[count] = {OrderedKey(row[i]), static_cast<std::int32_t>(i), weights_[i]};
+      count += static_cast<std::size_t>(row[i] >= key_bound) &
+               static_cast<std::size_t>(weights_[i] >= weight_bound);
     }
   }
   return {candidates_, count};

@@ -61,7 +61,8 @@ absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs
 absl::Status SelectiveScanStep(Stream& stream, const SelectiveScanStepArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckCommon(args, args.rows));
   const SelectiveScanKernels kernels = SelectiveScanKernelsFor(stream.cpu_path());
-  const std::int64_t items = args.rows * ChannelBlocks(args.params.channels);
+  const std::int64_t groups = (ChannelBlocks(args.params.channels) + kStepBlocks - 1) / kStepBlocks;
+  const std::int64_t items = groups * args.rows;
   stream.pool().Run([&](int worker, int workers) { kernels.step(args, Slice(items, 1, worker, workers)); });
   return absl::OkStatus();
 }

@@ -3,6 +3,6 @@
 
 namespace mambad::kernels {
 
-SelectiveScanKernels SelectiveScanAvx2() { return {&ScanPrefill<F32x8>, &ScanStep<F32x8>}; }
+SelectiveScanKernels SelectiveScanAvx2() { return {&ScanPrefill<Pair<F32x8>>, &ScanStep<Pair<F32x8>>}; }
 
 }  // namespace mambad::kernels

@@ -8,10 +8,13 @@
 
 namespace mambad::kernels {
 
+// Blocks that a step takes together.
+inline constexpr int kStepBlocks = 4;
+
 struct SelectiveScanKernels {
   // All chunks, for the channels of `blocks` (kernels/math/channel_block.h).
   void (*prefill)(const SelectiveScanPrefillArgs& args, Range blocks);
-  // Items are (row, block), row-major.
+  // Items are (group of kStepBlocks blocks, row), group-major: args.rows items per group.
   void (*step)(const SelectiveScanStepArgs& args, Range items);
 };
 

@@ -1,8 +1,12 @@
-// The loops of selective_scan over a lane type. Work comes in tiles of (token, channel block) pairs: first
-// softplus and gate of the whole tile, whose chains of dependent instructions overlap, then the recurrence.
-//   prefill: a tile is up to kTilePairs tokens of one block, its state and decay in a local, dense copy
-//            (rows of the state lie D floats apart and would fight for the same cache sets)
-//   step:    a tile is one token of up to kTilePairs blocks, its state in place
+// The loops of selective_scan over a lane type of kBlockChannels lanes. Work comes in tiles of (token,
+// channel block) pairs: first softplus and gate of the whole tile, whose chains of dependent instructions
+// overlap, then the recurrence.
+//   prefill: a tile is up to kTileTokens tokens of one block
+//   step:    a tile is one row's token in the kStepBlocks blocks of a group; groups are the outer loop, rows
+//   the inner
+// The decay of a block, and in prefill its state, are staged in a dense local copy: their rows lie D floats
+// apart, and for common D all of them fall into a few cache sets. A step touches each line of the state once,
+// in place.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_LANES_H_
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_LANES_H_
 
@@ -16,109 +20,117 @@
 
 namespace mambad::kernels {
 
-inline constexpr int kTilePairs = 32;
+inline constexpr int kTileTokens = 32;
 
 // Per pair and channel: what the recurrence needs besides the state.
-struct alignas(64) ScanTile {
-  float delta[kTilePairs][kBlockChannels];
-  float delta_x[kTilePairs][kBlockChannels];
-  float gate[kTilePairs][kBlockChannels];
+struct alignas(64) PreparedPair {
+  float delta[kBlockChannels];
+  float delta_x[kBlockChannels];
+  float gate[kBlockChannels];
 };
 
-// The state (or decay) of one block: row n at data + n * stride.
-struct StateRows {
-  float* data;
-  std::int64_t stride;
-};
-struct DecayRows {
-  const float* data;
-  std::int64_t stride;
+// A block's (N, kBlockChannels) of state or decay; channels past D are 0.
+struct alignas(64) BlockRows {
+  float row[kMaxStateSize][kBlockChannels];
 };
 
 template <class V, bool kFull>
-MAMBAD_LANE void PreparePair(const SelectiveScanParams& params, const SelectiveScanInputs& in,
-                             std::int64_t token, std::int64_t channel, ScanTile& tile, int pair) {
-  using Part = BlockPart<V, kFull>;
-  const Part part{static_cast<int>(std::min<std::int64_t>(kBlockChannels, params.channels - channel))};
-  for (int u = 0; u < Part::kVectors; ++u) {
-    const V bias = params.delta_bias != nullptr ? part.Load(params.delta_bias + channel, u) : V::Set(0.0f);
-    const V raw = part.Load(in.delta_raw + token * in.delta_stride + channel, u);
-    const ChannelToken<V> made =
-        MakeChannelToken(raw, bias, part.Load(in.x + token * in.x_stride + channel, u));
-    made.delta.Store(tile.delta[pair] + u * V::kLanes);
-    made.delta_x.Store(tile.delta_x[pair] + u * V::kLanes);
-    Silu(part.Load(in.z + token * in.z_stride + channel, u)).Store(tile.gate[pair] + u * V::kLanes);
+MAMBAD_LANE void StageIn(const float* matrix, std::int64_t channel, const SelectiveScanParams& params,
+                         BlockRows& rows) {
+  const auto part = ChannelLanes<V, kFull>::At(channel, params.channels);
+  for (std::int64_t n = 0; n < params.state_size; ++n) {
+    part.Load(matrix + n * params.channels + channel).Store(rows.row[n]);
   }
 }
 
-// Advances the state by one token and writes y.
 template <class V, bool kFull>
-MAMBAD_LANE void AdvancePair(const SelectiveScanParams& params, const SelectiveScanInputs& in, float* y,
-                             std::int64_t token, std::int64_t channel, const ScanTile& tile, int pair,
-                             DecayRows decay, StateRows state) {
-  using Part = BlockPart<V, kFull>;
-  constexpr int kVectors = Part::kVectors;
-  const Part part{static_cast<int>(std::min<std::int64_t>(kBlockChannels, params.channels - channel))};
+MAMBAD_LANE void StageOut(const BlockRows& rows, std::int64_t channel, const SelectiveScanParams& params,
+                          float* matrix) {
+  const auto part = ChannelLanes<V, kFull>::At(channel, params.channels);
+  for (std::int64_t n = 0; n < params.state_size; ++n) {
+    part.Store(V::Load(rows.row[n]), matrix + n * params.channels + channel);
+  }
+}
+
+// Where Advance finds h[n]: staged, or in the slot.
+template <class V>
+struct StagedState {
+  BlockRows& rows;
+
+  MAMBAD_LANE V Load(std::int64_t n) const { return V::Load(rows.row[n]); }
+  MAMBAD_LANE void Store(V h, std::int64_t n) const { h.Store(rows.row[n]); }
+};
+
+template <class V, bool kFull>
+struct SlotState {
+  ChannelLanes<V, kFull> part;
+  float* block;
+  std::int64_t stride;
+
+  MAMBAD_LANE V Load(std::int64_t n) const { return part.Load(block + n * stride); }
+  MAMBAD_LANE void Store(V h, std::int64_t n) const { part.Store(h, block + n * stride); }
+};
+
+template <class V, bool kFull>
+MAMBAD_LANE void Prepare(const SelectiveScanParams& params, const SelectiveScanInputs& in, std::int64_t token,
+                         std::int64_t channel, PreparedPair& pair) {
+  const auto part = ChannelLanes<V, kFull>::At(channel, params.channels);
+  const V bias = params.delta_bias != nullptr ? part.Load(params.delta_bias + channel) : V::Set(0.0f);
+  const V raw = part.Load(in.delta_raw + token * in.delta_stride + channel);
+  const ChannelToken<V> made = MakeChannelToken(raw, bias, part.Load(in.x + token * in.x_stride + channel));
+  made.delta.Store(pair.delta);
+  made.delta_x.Store(pair.delta_x);
+  Silu(part.Load(in.z + token * in.z_stride + channel)).Store(pair.gate);
+}
+
+// Advances the state by one token and writes y (at channel 0 of its row).
+template <class V, bool kFull, class State>
+MAMBAD_LANE void Advance(const SelectiveScanParams& params, const SelectiveScanInputs& in, std::int64_t token,
+                         std::int64_t channel, const PreparedPair& pair, const BlockRows& decay, State state,
+                         float* y) {
+  const auto part = ChannelLanes<V, kFull>::At(channel, params.channels);
   const std::int64_t N = params.state_size;
   const float* b = in.b + token * in.bc_stride;
   const float* c = in.c + token * in.bc_stride;
-
-  ChannelToken<V> pairs[kVectors];
-  V sums[kVectors][kStateSumWays];
-  for (int u = 0; u < kVectors; ++u) {
-    pairs[u] = {V::Load(tile.delta[pair] + u * V::kLanes), V::Load(tile.delta_x[pair] + u * V::kLanes)};
-    for (int way = 0; way < kStateSumWays; ++way) sums[u][way] = V::Set(0.0f);
-  }
-  const auto advance = [&](std::int64_t n, int way) __attribute__((always_inline)) {
-    const V bn = V::Set(b[n]);
-    const V cn = V::Set(c[n]);
-    float* row = state.data + n * state.stride;
-    for (int u = 0; u < kVectors; ++u) {
-      const V h = StateStep(part.Load(row, u), pairs[u], part.Load(decay.data + n * decay.stride, u), bn);
-      part.Store(h, row, u);
-      sums[u][way] = MulAdd(cn, h, sums[u][way]);
-    }
+  const ChannelToken<V> made = {V::Load(pair.delta), V::Load(pair.delta_x)};
+  // h(n) <- step, and sum + C[n] * h(n).
+  const auto advance = [&](std::int64_t n, V sum) __attribute__((always_inline)) {
+    const V h = StateStep(state.Load(n), made, V::Load(decay.row[n]), V::Set(b[n]));
+    state.Store(h, n);
+    return MulAdd(V::Set(c[n]), h, sum);
   };
+  // Named variables, not an array: they stay in registers.
+  V sum0 = V::Set(0.0f), sum1 = sum0, sum2 = sum0, sum3 = sum0;
   std::int64_t n = 0;
   for (; n + kStateSumWays <= N; n += kStateSumWays) {
-    for (int way = 0; way < kStateSumWays; ++way) advance(n + way, way);
+    sum0 = advance(n, sum0);
+    sum1 = advance(n + 1, sum1);
+    sum2 = advance(n + 2, sum2);
+    sum3 = advance(n + 3, sum3);
   }
-  for (int way = 0; n + way < N; ++way) advance(n + way, way);
+  if (n < N) sum0 = advance(n, sum0);
+  if (n + 1 < N) sum1 = advance(n + 1, sum1);
+  if (n + 2 < N) sum2 = advance(n + 2, sum2);
 
-  for (int u = 0; u < kVectors; ++u) {
-    const V skip = part.Load(params.skip + channel, u);
-    const V x = part.Load(in.x + token * in.x_stride + channel, u);
-    const V gate = V::Load(tile.gate[pair] + u * V::kLanes);
-    part.Store(StateOutput(sums[u], skip, x) * gate, y + channel, u);
-  }
+  const V skip = part.Load(params.skip + channel);
+  const V x = part.Load(in.x + token * in.x_stride + channel);
+  part.Store(StateOutput(sum0, sum1, sum2, sum3, skip, x) * V::Load(pair.gate), y + channel);
 }
 
 // A tile of tokens of one block, state carried from and to `slot`.
 template <class V, bool kFull>
 void PrefillTile(const SelectiveScanPrefillArgs& args, std::int64_t channel, std::int64_t token, int count,
                  float* slot) {
-  using Part = BlockPart<V, kFull>;
-  const SelectiveScanParams& params = args.params;
-  const Part part{static_cast<int>(std::min<std::int64_t>(kBlockChannels, params.channels - channel))};
-  ScanTile tile;
-  alignas(64) float state[kMaxStateSize][kBlockChannels];
-  alignas(64) float decay[kMaxStateSize][kBlockChannels];
-  for (std::int64_t n = 0; n < params.state_size; ++n) {
-    for (int u = 0; u < Part::kVectors; ++u) {
-      part.Load(slot + n * params.channels + channel, u).Store(state[n] + u * V::kLanes);
-      part.Load(params.decay_log2 + n * params.channels + channel, u).Store(decay[n] + u * V::kLanes);
-    }
-  }
-  for (int t = 0; t < count; ++t) PreparePair<V, kFull>(params, args.in, token + t, channel, tile, t);
+  PreparedPair pairs[kTileTokens];
+  BlockRows state, decay;
+  StageIn<V, kFull>(args.params.decay_log2, channel, args.params, decay);
+  StageIn<V, kFull>(slot, channel, args.params, state);
+  for (int t = 0; t < count; ++t) Prepare<V, kFull>(args.params, args.in, token + t, channel, pairs[t]);
   for (int t = 0; t < count; ++t) {
-    AdvancePair<V, kFull>(params, args.in, args.y + (token + t) * args.y_stride, token + t, channel, tile, t,
-                          {decay[0], kBlockChannels}, {state[0], kBlockChannels});
+    Advance<V, kFull>(args.params, args.in, token + t, channel, pairs[t], decay, StagedState<V>{state},
+                      args.y + (token + t) * args.y_stride);
   }
-  for (std::int64_t n = 0; n < params.state_size; ++n) {
-    for (int u = 0; u < Part::kVectors; ++u) {
-      part.Store(V::Load(state[n] + u * V::kLanes), slot + n * params.channels + channel, u);
-    }
-  }
+  StageOut<V, kFull>(state, channel, args.params, slot);
 }
 
 template <class V>
@@ -127,8 +139,8 @@ void ScanPrefill(const SelectiveScanPrefillArgs& args, Range blocks) {
     if (args.slot_index[chunk] == kNoSlot) continue;
     float* slot = args.state.At(args.slot_index[chunk]);
     const std::int64_t end = args.offsets[chunk + 1];
-    for (std::int64_t token = args.offsets[chunk]; token < end; token += kTilePairs) {
-      const int count = static_cast<int>(std::min<std::int64_t>(kTilePairs, end - token));
+    for (std::int64_t token = args.offsets[chunk]; token < end; token += kTileTokens) {
+      const int count = static_cast<int>(std::min<std::int64_t>(kTileTokens, end - token));
       for (std::int64_t block = blocks.begin; block < blocks.end; ++block) {
         const std::int64_t channel = block * kBlockChannels;
         if (channel + kBlockChannels <= args.params.channels) {
@@ -141,42 +153,50 @@ void ScanPrefill(const SelectiveScanPrefillArgs& args, Range blocks) {
   }
 }
 
-// One token of consecutive blocks of one row.
+template <class V, bool kFull>
+MAMBAD_LANE void StepBlock(const SelectiveScanStepArgs& args, std::int64_t row, std::int64_t channel,
+                           const PreparedPair& pair, const BlockRows& decay, float* slot) {
+  const std::int64_t D = args.params.channels;
+  Advance<V, kFull>(args.params, args.in, row, channel, pair, decay,
+                    SlotState<V, kFull>{ChannelLanes<V, kFull>::At(channel, D), slot + channel, D},
+                    args.y + row * args.y_stride);
+}
+
+// The rows [rows.begin, rows.end) of one group: `full` whole blocks from `channel` on, then perhaps a
+// narrower one.
 template <class V>
-void StepTile(const SelectiveScanStepArgs& args, std::int64_t row, Range blocks, float* slot) {
+void StepGroup(const SelectiveScanStepArgs& args, std::int64_t channel, int full, bool partial, Range rows) {
   const SelectiveScanParams& params = args.params;
-  const std::int64_t D = params.channels;
-  float* y = args.y + row * args.y_stride;
-  ScanTile tile;
-  const Range full = {blocks.begin, std::min(blocks.end, D / kBlockChannels)};
-  for (std::int64_t block = full.begin; block < full.end; ++block) {
-    PreparePair<V, true>(params, args.in, row, block * kBlockChannels, tile,
-                         static_cast<int>(block - blocks.begin));
+  BlockRows decay[kStepBlocks];
+  PreparedPair pairs[kStepBlocks];
+  const std::int64_t last = channel + full * kBlockChannels;
+  for (int i = 0; i < full; ++i) {
+    StageIn<V, true>(params.decay_log2, channel + i * kBlockChannels, params, decay[i]);
   }
-  for (std::int64_t block = full.begin; block < full.end; ++block) {
-    const std::int64_t channel = block * kBlockChannels;
-    AdvancePair<V, true>(params, args.in, y, row, channel, tile, static_cast<int>(block - blocks.begin),
-                         {params.decay_log2 + channel, D}, {slot + channel, D});
-  }
-  if (full.end < blocks.end) {
-    const std::int64_t channel = full.end * kBlockChannels;
-    const int pair = static_cast<int>(full.end - blocks.begin);
-    PreparePair<V, false>(params, args.in, row, channel, tile, pair);
-    AdvancePair<V, false>(params, args.in, y, row, channel, tile, pair, {params.decay_log2 + channel, D},
-                          {slot + channel, D});
+  if (partial) StageIn<V, false>(params.decay_log2, last, params, decay[full]);
+  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    if (args.slot_index[row] == kNoSlot) continue;
+    float* slot = args.state.At(args.slot_index[row]);
+    for (int i = 0; i < full; ++i)
+      Prepare<V, true>(params, args.in, row, channel + i * kBlockChannels, pairs[i]);
+    if (partial) Prepare<V, false>(params, args.in, row, last, pairs[full]);
+    for (int i = 0; i < full; ++i) {
+      StepBlock<V, true>(args, row, channel + i * kBlockChannels, pairs[i], decay[i], slot);
+    }
+    if (partial) StepBlock<V, false>(args, row, last, pairs[full], decay[full], slot);
   }
 }
 
 template <class V>
 void ScanStep(const SelectiveScanStepArgs& args, Range items) {
-  const std::int64_t row_blocks = ChannelBlocks(args.params.channels);
+  constexpr std::int64_t kGroupChannels = kStepBlocks * kBlockChannels;
   for (std::int64_t item = items.begin; item < items.end;) {
-    const std::int64_t row = item / row_blocks;
-    const std::int64_t stop = std::min({items.end, (row + 1) * row_blocks, item + kTilePairs});
-    if (args.slot_index[row] != kNoSlot) {
-      StepTile<V>(args, row, {item - row * row_blocks, stop - row * row_blocks},
-                  args.state.At(args.slot_index[row]));
-    }
+    const std::int64_t group = item / args.rows;
+    const std::int64_t stop = std::min(items.end, (group + 1) * args.rows);
+    const std::int64_t channel = group * kGroupChannels;
+    const std::int64_t width = std::min(kGroupChannels, args.params.channels - channel);
+    StepGroup<V>(args, channel, static_cast<int>(width / kBlockChannels), width % kBlockChannels != 0,
+                 {item - group * args.rows, stop - group * args.rows});
     item = stop;
   }
 }

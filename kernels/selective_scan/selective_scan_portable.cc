@@ -2,7 +2,9 @@
 
 namespace mambad::kernels {
 
-SelectiveScanKernels SelectiveScanPortable() { return {&ScanPrefill<F32x4>, &ScanStep<F32x4>}; }
+SelectiveScanKernels SelectiveScanPortable() {
+  return {&ScanPrefill<Pair<Pair<F32x4>>>, &ScanStep<Pair<Pair<F32x4>>>};
+}
 
 SelectiveScanKernels SelectiveScanKernelsFor(CpuPath path) {
 #if defined(__x86_64__)
