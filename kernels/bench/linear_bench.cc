@@ -131,7 +131,7 @@ void Main(const Options& options) {
   for (const Shape& shape : shapes) {
     const std::vector<float> data(shape.M * shape.K, 0.01f);
     std::vector<PackedLinear> copies;
-    for (int i = 0; i < std::min(shape.per_model, 8) || (copies.size() < 2); ++i) {
+    for (int i = 0; i < shape.per_model; ++i) {
       copies.push_back(
           PackLinear(*device, {.data = data.data(), .rows = shape.M, .cols = shape.K}, options.precision)
               .value());

@@ -4,42 +4,62 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstring>
+#include <limits>
+#include <vector>
 
 #include "kernels/base/status_macros.h"
 
 namespace mambad::kernels {
 namespace {
 
-constexpr int kPasses = 5;
-constexpr std::int64_t kLine = 64;
-constexpr std::int64_t kAheadBytes = 2048;
+constexpr int kPasses = 4;
+constexpr std::int64_t kLineWords = 8;  // of 64 bits: one cache line
+constexpr std::int64_t kStreamBytes = 48 << 10;
 
-typedef std::uint64_t Line __attribute__((vector_size(kLine)));
-
-// Reads [begin, end) as kStreams sequential streams at once; returns a digest so that no read is dropped.
+// Reads `bytes` from `begin` as kStreams neighbouring sequential streams at once, without software prefetch:
+// the fastest of the patterns tried. Returns a digest, so that no read is dropped.
 template <int kStreams>
-std::uint64_t Read(const std::byte* begin, std::int64_t bytes) {
-  Line sums[kStreams] = {};
-  const std::int64_t share = bytes / kStreams / kLine * kLine;
-  for (std::int64_t at = 0; at < share; at += kLine) {
+[[gnu::always_inline]] inline std::uint64_t Read(const std::byte* begin, std::int64_t bytes) {
+  std::uint64_t sums[kStreams][kLineWords] = {};
+  constexpr std::int64_t kWords = kStreamBytes / sizeof(std::uint64_t);
+  for (std::int64_t block = 0; block + kStreams * kStreamBytes <= bytes; block += kStreams * kStreamBytes) {
+    const std::uint64_t* words = reinterpret_cast<const std::uint64_t*>(begin + block);
+    for (std::int64_t at = 0; at < kWords; at += kLineWords) {
 #pragma GCC unroll 8
-    for (int s = 0; s < kStreams; ++s) {
-      const std::byte* p = begin + s * share + at;
-      __builtin_prefetch(p + kAheadBytes);
-      Line line;
-      std::memcpy(&line, p, kLine);
-      sums[s] ^= line;
+      for (int s = 0; s < kStreams; ++s) {
+#pragma GCC unroll 8
+        for (int i = 0; i < kLineWords; ++i) sums[s][i] ^= words[s * kWords + at + i];
+      }
     }
   }
   std::uint64_t digest = 0;
-  for (const Line& sum : sums) {
-    for (int i = 0; i < 8; ++i) digest ^= sum[i];
+  for (const auto& sum : sums) {
+    for (const std::uint64_t word : sum) digest ^= word;
   }
   return digest;
 }
 
 using Reader = std::uint64_t (*)(const std::byte*, std::int64_t);
+
+std::uint64_t ReadTwo(const std::byte* begin, std::int64_t bytes) { return Read<2>(begin, bytes); }
+std::uint64_t ReadFour(const std::byte* begin, std::int64_t bytes) { return Read<4>(begin, bytes); }
+
+#if defined(__x86_64__)
+// Wider loads reach a quarter more on the machines measured.
+__attribute__((target("avx2"))) std::uint64_t ReadTwoAvx2(const std::byte* begin, std::int64_t bytes) {
+  return Read<2>(begin, bytes);
+}
+__attribute__((target("avx2"))) std::uint64_t ReadFourAvx2(const std::byte* begin, std::int64_t bytes) {
+  return Read<4>(begin, bytes);
+}
+#endif
+
+std::vector<Reader> Readers(CpuPath path) {
+#if defined(__x86_64__)
+  if (path != CpuPath::kPortable) return {&ReadTwoAvx2, &ReadFourAvx2};
+#endif
+  return {&ReadTwo, &ReadFour};
+}
 
 double Seconds(ThreadPool& pool, Reader read, const std::byte* data) {
   std::atomic<std::uint64_t> digest = 0;
@@ -55,9 +75,9 @@ double Seconds(ThreadPool& pool, Reader read, const std::byte* data) {
 
 absl::StatusOr<double> MeasureReadRoof(Device& device) {
   MAMBAD_ASSIGN_OR_RETURN(const DeviceBuffer buffer, device.Allocate(kRoofBytes, "read roof", Fill::kZero));
-  double best = Seconds(device.pool(), &Read<1>, buffer.as<std::byte>());
+  double best = std::numeric_limits<double>::infinity();
   for (int pass = 0; pass < kPasses; ++pass) {
-    for (const Reader read : {&Read<1>, &Read<2>, &Read<4>, &Read<8>}) {
+    for (const Reader read : Readers(device.cpu_path())) {
       best = std::min(best, Seconds(device.pool(), read, buffer.as<std::byte>()));
     }
   }
