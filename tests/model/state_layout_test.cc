@@ -1,0 +1,45 @@
+#include "engine/model/state_layout.h"
+
+#include <numeric>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace mambad {
+namespace {
+
+const StateSpec kSpecs[] = {{"window", {3, 2}, kernels::DType::kF32, StateOrder::kTransposed},
+                            {"sum", {5}, kernels::DType::kF32, StateOrder::kCanonical}};
+
+TEST(StateLayoutTest, PlacesLayerAfterLayerAndTheHiddenRowLast) {
+  const StateLayout layout = BuildStateLayout(kSpecs, /*n_layer=*/4, /*d_model=*/7);
+  ASSERT_EQ(layout.tensors.size(), 2u);
+  EXPECT_EQ(layout.tensors[0].offset, 0u);
+  EXPECT_EQ(layout.tensors[1].offset, 6 * sizeof(float));
+  EXPECT_EQ(layout.tensors[1].layer_stride, 11 * sizeof(float));
+  EXPECT_EQ(layout.last_hidden_offset, 44 * sizeof(float));
+  EXPECT_EQ(layout.bytes, 51 * sizeof(float));
+  EXPECT_EQ(layout.stride % 64, 0u);
+  EXPECT_GE(layout.stride, layout.bytes);
+}
+
+TEST(StateLayoutTest, CanonicalFormPutsChannelsFirst) {
+  const StateLayout layout = BuildStateLayout(kSpecs, 2, 1);
+  std::vector<float> slot(layout.bytes / sizeof(float));
+  std::iota(slot.begin(), slot.end(), 0.0f);
+  std::vector<float> window(2 * 6);
+  ReadCanonical(layout.tensors[0], reinterpret_cast<const std::byte*>(slot.data()), window.data());
+  EXPECT_EQ(window, (std::vector<float>{0, 3, 1, 4, 2, 5, 11, 14, 12, 15, 13, 16}));
+  std::vector<float> sum(2 * 5);
+  ReadCanonical(layout.tensors[1], reinterpret_cast<const std::byte*>(slot.data()), sum.data());
+  EXPECT_EQ(sum, (std::vector<float>{6, 7, 8, 9, 10, 17, 18, 19, 20, 21}));
+
+  std::vector<float> restored(slot.size());
+  restored.back() = slot.back();  // the hidden row is no tensor
+  WriteCanonical(layout.tensors[0], window.data(), reinterpret_cast<std::byte*>(restored.data()));
+  WriteCanonical(layout.tensors[1], sum.data(), reinterpret_cast<std::byte*>(restored.data()));
+  EXPECT_EQ(restored, slot);
+}
+
+}  // namespace
+}  // namespace mambad
