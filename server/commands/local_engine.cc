@@ -1,0 +1,119 @@
+#include "server/commands/local_engine.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/token_sink.h"
+#include "kernels/base/status_macros.h"
+
+namespace mambad {
+namespace {
+
+constexpr uint64_t kPromptTokensMax = uint64_t{1} << 30;
+constexpr size_t kSinkCapacity = 1024;
+
+// Reads ids one by one, so that a file costs no memory beside its ids.
+class TokenReader {
+ public:
+  absl::Status Add(char c) {
+    if (c == ',' || std::isspace(static_cast<unsigned char>(c)) != 0) {
+      Finish();
+      return absl::OkStatus();
+    }
+    if (c < '0' || c > '9') return Wrong();
+    value_ = value_ * 10 + static_cast<uint64_t>(c - '0');
+    in_number_ = true;
+    return value_ <= UINT32_MAX && ids_.size() < kPromptTokensMax ? absl::OkStatus() : Wrong();
+  }
+  void Finish() {
+    if (in_number_) ids_.push_back(static_cast<uint32_t>(value_));
+    value_ = 0;
+    in_number_ = false;
+  }
+  std::vector<uint32_t> Take() { return std::move(ids_); }
+
+ private:
+  static absl::Status Wrong() {
+    return absl::InvalidArgumentError("--tokens: expected token ids apart by commas or white space");
+  }
+
+  std::vector<uint32_t> ids_;
+  uint64_t value_ = 0;
+  bool in_number_ = false;
+};
+
+absl::Status ReadTokenFile(const std::string& path, TokenReader* reader) {
+  std::FILE* file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return absl::NotFoundError(absl::StrCat("--tokens: cannot read ", path));
+  absl::Status status;
+  char block[1 << 16];
+  for (size_t got; status.ok() && (got = std::fread(block, 1, sizeof(block), file)) > 0;) {
+    for (size_t i = 0; i < got && status.ok(); ++i) status = reader->Add(block[i]);
+  }
+  if (status.ok() && std::ferror(file) != 0) {
+    status = absl::NotFoundError(absl::StrCat("--tokens: cannot read ", path));
+  }
+  std::fclose(file);
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Create(const ModelOptions& options,
+                                                                 uint32_t slots) {
+  const auto log = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  ForwardLimits limits;
+  limits.decode_rows = std::max(slots, 1u);
+  MAMBAD_ASSIGN_OR_RETURN(ModelAndText loaded, Load(options, limits, log));
+  EngineOptions engine;
+  engine.state_slots = slots;
+  engine.decode_rows_max = limits.decode_rows;
+  engine.prompt_tokens_max = kPromptTokensMax;
+  engine.queue_tokens_max = kPromptTokensMax;
+  std::unique_ptr<LocalEngine> local(new LocalEngine);
+  local->defaults_ = std::move(loaded.defaults);
+  MAMBAD_ASSIGN_OR_RETURN(local->engine_, Engine::Create(loaded.model, loaded.tokenizer, engine));
+  return local;
+}
+
+absl::Status LocalEngine::Run(GenerationRequest request,
+                              const std::function<void(const TokenEvent&)>& on_event,
+                              const std::function<void(const TickReport&, double seconds)>& on_tick) {
+  const auto sink = std::make_shared<TokenSink>(kSinkCapacity, nullptr);
+  MAMBAD_RETURN_IF_ERROR(engine_->Submit(std::move(request), sink).status());
+  for (;;) {
+    const absl::Time start = absl::Now();
+    const TickReport report = engine_->Tick(start);
+    if (on_tick) on_tick(report, absl::ToDoubleSeconds(absl::Now() - start));
+    while (const std::optional<TokenEvent> event = sink->Pop()) {
+      if (on_event) on_event(*event);
+      if (const auto* end = std::get_if<EndEvent>(&*event)) return end->status;
+    }
+  }
+}
+
+absl::StatusOr<std::vector<uint32_t>> ParseTokens(const std::string& flag) {
+  TokenReader reader;
+  if (flag.starts_with("@")) {
+    MAMBAD_RETURN_IF_ERROR(ReadTokenFile(flag.substr(1), &reader));
+  } else {
+    for (const char c : flag) MAMBAD_RETURN_IF_ERROR(reader.Add(c));
+  }
+  reader.Finish();
+  return reader.Take();
+}
+
+absl::StatusOr<std::vector<uint32_t>> EncodeText(const Tokenizer* tokenizer, const std::string& text) {
+  if (tokenizer == nullptr) {
+    return absl::FailedPreconditionError("the model folder has no tokenizer.json: give --tokens");
+  }
+  return tokenizer->Encode(text, {.add_special_tokens = true});
+}
+
+}  // namespace mambad

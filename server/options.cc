@@ -1,0 +1,154 @@
+#include "server/options.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "kernels/base/status_macros.h"
+#include "server/command_line.h"
+
+namespace mambad {
+namespace {
+
+constexpr uint32_t kDefaultSlotsMax = 512;
+constexpr uint32_t kSmallModelSlots = 64;
+constexpr uint64_t kSmallStateMemory = uint64_t{64} << 20;
+constexpr size_t kModelIdBytesMax = 128;
+
+absl::Status CheckAddress(const std::string& flag, const std::string& text, bool insecure_plaintext) {
+  const absl::StatusOr<Address> address = ParseAddress(text);
+  if (!address.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", address.status().message()));
+  }
+  if (address->IsLoopback() || insecure_plaintext) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--", flag, " is reachable from other machines and the connection is not encrypted: ",
+                   "add --insecure-plaintext, or listen on 127.0.0.1"));
+}
+
+}  // namespace
+
+void AddModelOptions(CLI::App* app, ModelOptions* options) {
+  MarkRequired(app->add_option("--model", options->model,
+                               "Folder in Hugging Face layout, or shape:NAME for random weights"));
+  app->add_option("--device", options->device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app->add_option("--precision", options->precision, "auto (bf16 for a 16-bit checkpoint), f32 or bf16")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  app->add_option("--threads", options->threads, "Threads of the CPU device; 0: all processors")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+}
+
+void AddServeOptions(CLI::App* app, ServeOptions* options) {
+  AddModelOptions(app, &options->model);
+  app->add_option("--model-id", options->model_id,
+                  "Name of the model in the API (default: the folder's name)");
+  app->add_option("--grpc-address", options->grpc_address, "HOST:PORT of gRPC; port 0 takes a free one")
+      ->capture_default_str();
+  app->add_option("--http-address", options->http_address, "HOST:PORT of /metrics, /healthz and /readyz")
+      ->capture_default_str();
+  app->add_flag("--insecure-plaintext", options->insecure_plaintext,
+                "Allow addresses that other machines can reach, without encryption");
+  app->add_option("--slots", options->slots, "State slots; 0: as many as --state-memory holds, at most 512")
+      ->check(CLI::Range(0, 65536))
+      ->capture_default_str();
+  AddBytes(app, "--state-memory", &options->state_memory, "Memory of all states, unless --slots is given");
+  app->add_option("--max-sessions", options->max_sessions,
+                  "Sessions at a time; 0: seven eighths of the slots")
+      ->check(CLI::Range(0, 65536))
+      ->capture_default_str();
+  AddDuration(app, "--session-ttl", &options->session_ttl, "Idle time after which a session is deleted");
+  app->add_option("--queue-requests", options->queue_requests, "Requests that may wait")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  app->add_option("--queue-tokens", options->queue_tokens, "Prompt tokens that may wait")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 32))
+      ->capture_default_str();
+  app->add_option("--max-prompt-tokens", options->max_prompt_tokens, "Longest prompt of a request")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 30))
+      ->capture_default_str();
+  app->add_option("--decode-rows", options->decode_rows, "Sequences that one step decodes at most")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str();
+  app->add_option("--prompt-tokens-per-tick", options->prompt_tokens_per_tick,
+                  "Prompt tokens read between two steps of the running streams")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  AddDuration(app, "--default-deadline", &options->default_deadline,
+              "Deadline of a call whose client set none; 0: none");
+  AddDuration(app, "--stall-timeout", &options->stall_timeout,
+              "How long the reader of a stream may be behind before the request ends");
+  AddDuration(app, "--drain-timeout", &options->drain_timeout,
+              "How long running requests may go on after SIGTERM");
+  app->add_option("--log-format", options->log_format, "auto (text on a terminal), text or json")
+      ->check(CLI::IsMember({"auto", "text", "json"}))
+      ->capture_default_str();
+  app->add_option("--log-level", options->log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+absl::Status CheckServeOptions(const ServeOptions& options) {
+  MAMBAD_RETURN_IF_ERROR(CheckAddress("grpc-address", options.grpc_address, options.insecure_plaintext));
+  MAMBAD_RETURN_IF_ERROR(CheckAddress("http-address", options.http_address, options.insecure_plaintext));
+  if (options.session_ttl < absl::Seconds(1)) {
+    return absl::InvalidArgumentError("--session-ttl must be at least 1s");
+  }
+  if (options.stall_timeout < absl::Seconds(1)) {
+    return absl::InvalidArgumentError("--stall-timeout must be at least 1s");
+  }
+  if (options.slots != 0 && options.max_sessions >= options.slots) {
+    return absl::InvalidArgumentError("--max-sessions must be below --slots");
+  }
+  return ModelId(options).status();
+}
+
+uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes) {
+  const uint64_t bytes = std::max<uint64_t>(state_bytes, 1);
+  const uint64_t fit = std::min<uint64_t>(state_memory / bytes, kDefaultSlotsMax);
+  if (fit < kSmallModelSlots && kSmallModelSlots * bytes <= kSmallStateMemory) return kSmallModelSlots;
+  return static_cast<uint32_t>(fit);
+}
+
+EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes) {
+  EngineOptions engine;
+  // 0 asks the engine, whose error names need and budget.
+  engine.state_slots = options.slots != 0 ? options.slots : DefaultSlots(options.state_memory, state_bytes);
+  engine.state_memory_bytes = options.state_memory;
+  engine.sessions_max = options.max_sessions;
+  engine.session_ttl_default = options.session_ttl;
+  engine.queue_requests_max = options.queue_requests;
+  engine.queue_tokens_max = options.queue_tokens;
+  engine.prompt_tokens_max = options.max_prompt_tokens;
+  engine.decode_rows_max = options.decode_rows;
+  engine.prompt_tokens_per_tick = options.prompt_tokens_per_tick;
+  engine.prompt_tokens_per_tick_idle = std::max(options.prompt_tokens_per_tick, uint32_t{512});
+  engine.stall_timeout = options.stall_timeout;
+  return engine;
+}
+
+absl::StatusOr<std::string> ModelId(const ServeOptions& options) {
+  std::string id = options.model_id;
+  if (id.empty() && options.model.model.starts_with("shape:")) id = options.model.model.substr(6);
+  if (id.empty()) {
+    std::error_code ignored;
+    const std::filesystem::path folder = std::filesystem::weakly_canonical(options.model.model, ignored);
+    id = folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
+  }
+  const bool usable = !id.empty() && id.size() <= kModelIdBytesMax && std::ranges::all_of(id, [](char c) {
+    return c > ' ' && c < 0x7f && c != '/' && c != '"' && c != '\\';
+  });
+  if (!usable) {
+    return absl::InvalidArgumentError(
+        "--model-id must be 1 to 128 printable characters without space, slash, quote and backslash");
+  }
+  return id;
+}
+
+}  // namespace mambad

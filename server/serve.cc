@@ -1,0 +1,189 @@
+#include "server/serve.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/device_info.h"
+#include "grpc/support/log.h"
+#include "kernels/base/status_macros.h"
+#include "server/exit_code.h"
+#include "server/loading.h"
+#include "server/log.h"
+#include "server/server.h"
+#include "server/serving.h"
+
+namespace mambad {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+// From the end of the drain: calls that are left get this long to be told, then gRPC this long to stop.
+constexpr absl::Duration kCallsEnd = absl::Seconds(2);
+constexpr absl::Duration kShutdownHangs = absl::Seconds(10);
+
+// SIGTERM and SIGINT as a question rather than an interruption. Constructed before any other thread exists,
+// so that all of them leave the signals to it.
+class StopSignals {
+ public:
+  StopSignals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+  }
+
+  // Whether one arrived within `timeout`.
+  bool Wait(absl::Duration timeout) {
+    const timespec limit = absl::ToTimespec(timeout);
+    return sigtimedwait(&set_, nullptr, &limit) > 0;
+  }
+
+ private:
+  sigset_t set_;
+};
+
+// gRPC's own complaints belong into our log.
+void ForwardGrpcLog(gpr_log_func_args* line) {
+  Log(line->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug, "grpc",
+      {{"detail", line->message}});
+}
+
+[[noreturn]] void ExitNow(int code) {
+  FinishLog();
+  std::fflush(stdout);
+  _exit(code);
+}
+
+// Ends the process when what follows takes too long.
+void StartWatchdog(absl::Duration limit) {
+  std::thread([limit] {
+    absl::SleepFor(limit);
+    Log(LogLevel::kError, "shutdown hangs; the process ends");
+    ExitNow(kExitFailure);
+  }).detach();
+}
+
+absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& options) {
+  const auto log = [](const std::string& line) { Log(LogLevel::kInfo, line); };
+  ForwardLimits limits;
+  limits.decode_rows = options.decode_rows;
+  limits.prompt_tokens = std::max(options.prompt_tokens_per_tick, limits.prompt_tokens);
+  MAMBAD_ASSIGN_OR_RETURN(ModelAndText loaded, Load(options.model, limits, log));
+  EngineOptions engine_options = ToEngineOptions(options, loaded.model->state_layout().bytes);
+  engine_options.log = log;
+  auto serving = std::make_shared<Serving>();
+  MAMBAD_ASSIGN_OR_RETURN(serving->model_id, ModelId(options));
+  serving->defaults = std::move(loaded.defaults);
+  if (loaded.tokenizer != nullptr) {
+    MAMBAD_ASSIGN_OR_RETURN(const std::vector<uint32_t> added,
+                            loaded.tokenizer->Encode("", {.add_special_tokens = true}));
+    serving->adds_special_tokens = !added.empty();
+  }
+  MAMBAD_ASSIGN_OR_RETURN(serving->engine, Engine::Create(loaded.model, loaded.tokenizer, engine_options));
+  return serving;
+}
+
+std::string MiB(uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  return text;
+}
+
+// The memory ceiling: one line per user, and their sum.
+void LogLedger(const Engine& engine) {
+  uint64_t total = 0;
+  for (const MemoryAddend& addend : engine.MemoryLedger()) {
+    total += addend.bytes;
+    Log(LogLevel::kInfo, "memory", {{"user", addend.name}, {"size", MiB(addend.bytes)}});
+  }
+  Log(LogLevel::kInfo, "memory", {{"user", "total"}, {"size", MiB(total)}});
+}
+
+void PrintReady(const Server& server, const ServeOptions& options, const Serving& serving) {
+  std::printf("mambad ready grpc=%s http=%s model=%s device=%s slots=%u\n",
+              server.grpc_address().ToString().c_str(), server.http_address().ToString().c_str(),
+              serving.model_name().c_str(), DescribeDevice(serving.engine->model()).kind.c_str(),
+              serving.engine->options().state_slots);
+  std::fflush(stdout);
+}
+
+// Waits for a signal while the engine is well. True: a signal; false: the device was lost.
+bool WaitForSignal(const Engine& engine, StopSignals* signals) {
+  while (!signals->Wait(kPoll)) {
+    if (!engine.healthy()) return false;
+  }
+  return true;
+}
+
+void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* signals) {
+  Log(LogLevel::kInfo, "draining", {{"timeout", absl::FormatDuration(options.drain_timeout)}});
+  const auto drained = std::make_shared<std::atomic<bool>>(false);
+  server->Drain(absl::Now() + options.drain_timeout, [drained] { drained->store(true); });
+  const absl::Time give_up = absl::Now() + options.drain_timeout + kCallsEnd;
+  while (!drained->load() && absl::Now() < give_up) {
+    if (signals->Wait(kPoll)) {
+      Log(LogLevel::kWarning, "second signal: the process ends at once");
+      ExitNow(kExitFailure);
+    }
+  }
+  StartWatchdog(kCallsEnd + kShutdownHangs);
+  server->ShutDown(absl::Now() + kCallsEnd);
+}
+
+}  // namespace
+
+int RunServe(const ServeOptions& options) {
+  StopSignals signals;
+  if (const absl::Status status = CheckServeOptions(options); !status.ok()) return FailWith(status);
+  InitLog(options.log_format, options.log_level);
+  gpr_set_log_function(&ForwardGrpcLog);
+
+  const absl::StatusOr<std::unique_ptr<Server>> server =
+      Server::Listen({.grpc_address = *ParseAddress(options.grpc_address),
+                      .http_address = *ParseAddress(options.http_address),
+                      .model_id = *ModelId(options),
+                      .default_deadline = options.default_deadline});
+  if (!server.ok()) {
+    FinishLog();
+    return FailWith(server.status());
+  }
+
+  auto loading = std::async(std::launch::async, MakeServing, options);
+  while (loading.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready) {
+    if (signals.Wait(kPoll)) ExitNow(kExitOk);
+  }
+  absl::StatusOr<std::shared_ptr<const Serving>> serving = loading.get();
+  if (!serving.ok()) {
+    (*server)->ShutDown(absl::Now());
+    FinishLog();
+    return FailWith(serving.status());
+  }
+  LogLedger(*(*serving)->engine);
+  (*serving)->engine->Start();
+  (*server)->Serve(*serving);
+  PrintReady(**server, options, **serving);
+
+  if (!WaitForSignal(*(*serving)->engine, &signals)) {
+    Log(LogLevel::kError, "the device was lost");
+    (*server)->MarkUnhealthy();
+    StartWatchdog(kCallsEnd + kShutdownHangs);
+    (*server)->ShutDown(absl::Now() + kCallsEnd);
+    ExitNow(kExitDeviceLost);
+  }
+  DrainAndShutDown(options, server->get(), &signals);
+  Log(LogLevel::kInfo, "stopped");
+  FinishLog();
+  return kExitOk;
+}
+
+}  // namespace mambad
