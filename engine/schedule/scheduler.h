@@ -35,7 +35,7 @@ struct WaitingRequest {
 
 class Scheduler {
  public:
-  static constexpr uint32_t kOvertakesMax = 64;
+  static constexpr uint32_t kOvertakesMax = 16;
 
   // REQUIRES: tickets ascend from call to call (they are the order of arrival).
   void Enqueue(const WaitingRequest& request);
