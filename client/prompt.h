@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "absl/time/time.h"
+#include "google/protobuf/duration.pb.h"
 #include "mambad/v1/common.pb.h"
 
 namespace mambad {
@@ -33,6 +35,14 @@ inline std::string SessionName(std::string_view id) {
 // The resource name of a model: "models/{id}". A name stays as it is; empty (the only model) too.
 inline std::string ModelName(std::string_view id) {
   return id.empty() || id.starts_with("models/") ? std::string(id) : "models/" + std::string(id);
+}
+
+// A duration of the protocol, e.g. for CreateSessionRequest.session.ttl.
+inline google::protobuf::Duration ToProto(absl::Duration duration) {
+  google::protobuf::Duration proto;
+  proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &duration));
+  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+  return proto;
 }
 
 }  // namespace mambad

@@ -6,10 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "client/ctl/bench.h"
+#include "client/ctl/chat.h"
 #include "client/ctl/fail.h"
 #include "client/ctl/generate.h"
 #include "client/ctl/globals.h"
 #include "client/ctl/health.h"
+#include "client/ctl/score.h"
+#include "client/ctl/session.h"
 
 namespace mambad::ctl {
 namespace {
@@ -46,7 +50,8 @@ int Main(int argc, const char* const* argv) {
       ->type_name("S")
       ->check(CLI::NonNegativeNumber);
 
-  const std::vector<Verb> verbs = {AddGenerate(app), AddHealth(app)};
+  const std::vector<Verb> verbs = {AddGenerate(app), AddChat(app),   AddScore(app),
+                                   AddSession(app),  AddHealth(app), AddBench(app)};
   if (const std::optional<int> exit_code = Parse(app, argc, argv)) return *exit_code;
   for (const Verb& verb : verbs) {
     if (verb.app->parsed()) return verb.run(globals);

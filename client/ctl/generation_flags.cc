@@ -1,7 +1,6 @@
 #include "client/ctl/generation_flags.h"
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
@@ -102,12 +101,7 @@ void RequestFlags::Apply(v1::GenerateRequest& request) const {
   if (!session.empty()) request.set_session(SessionName(session));
   request.set_request_id(request_id);
   request.set_candidate_count(candidates);
-  if (max_queue_time_s > 0) {
-    const auto whole = static_cast<int64_t>(max_queue_time_s);
-    request.mutable_max_queue_time()->set_seconds(whole);
-    request.mutable_max_queue_time()->set_nanos(
-        static_cast<int32_t>(std::floor((max_queue_time_s - static_cast<double>(whole)) * 1e9)));
-  }
+  if (max_queue_time_s > 0) *request.mutable_max_queue_time() = ToProto(absl::Seconds(max_queue_time_s));
   if (expect_position) request.set_expect_position(*expect_position);
   v1::OutputOptions& output = *request.mutable_output();
   output.set_token_ids(token_ids);

@@ -61,12 +61,12 @@ absl::StatusOr<std::vector<uint32_t>> ParseTokenIds(std::string_view text) {
   return ids;
 }
 
-void PromptFlags::AddTo(CLI::App& app) {
-  CLI::Option* by_text = app.add_option("-p,--prompt", text, "The prompt's text")->type_name("TEXT");
+void PromptFlags::AddTo(CLI::App& app, const std::string& text_flag) {
+  CLI::Option* by_text = app.add_option(text_flag, text, "The text")->type_name("TEXT");
   CLI::Option* by_file =
-      app.add_option("-f,--file", file, "Read the prompt from PATH; - is standard input")->type_name("PATH");
+      app.add_option("-f,--file", file, "Read the text from PATH; - is standard input")->type_name("PATH");
   CLI::Option* by_tokens =
-      app.add_option("--tokens", tokens, "The prompt as token ids: 1,2,3 or @PATH")->type_name("IDS");
+      app.add_option("--tokens", tokens, "Token ids instead of text: 1,2,3 or @PATH")->type_name("IDS");
   by_text->excludes(by_file)->excludes(by_tokens);
   by_file->excludes(by_tokens);
 }
@@ -82,7 +82,7 @@ absl::StatusOr<v1::Prompt> PromptFlags::Read(bool may_be_empty) const {
   if (isatty(STDIN_FILENO) == 0) return ReadTextPrompt("-");
   if (may_be_empty) return v1::Prompt();
   return absl::InvalidArgumentError(
-      "no prompt: give --prompt TEXT, --file PATH, --tokens IDS, or text on stdin");
+      "no text: give --file PATH, --tokens IDS, a text flag (see --help), or text on stdin");
 }
 
 }  // namespace mambad::ctl

@@ -24,7 +24,8 @@ struct PromptFlags {
   std::optional<std::string> file;
   std::optional<std::string> tokens;
 
-  void AddTo(CLI::App& app);
+  // `text_flag` names the one that takes text.
+  void AddTo(CLI::App& app, const std::string& text_flag = "-p,--prompt");
 
   // The prompt; standard input when no flag names one and it is no terminal. A prompt from a file or standard
   // input loses one newline at its end. Without any source: an empty prompt when `may_be_empty`, else

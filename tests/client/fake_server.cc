@@ -154,6 +154,11 @@ uint64_t FakeServer::Advance(const std::string& name, uint64_t tokens) {
   return session.position();
 }
 
+void FakeServer::SetState(const std::string& name, v1::Session::State state) {
+  std::lock_guard lock(mutex_);
+  if (!name.empty()) sessions_[name].set_state(state);
+}
+
 v1::Usage FakeServer::UsageOf(const v1::GenerateRequest& request, uint64_t output_tokens) {
   v1::Usage usage;
   usage.set_input_tokens(TokensOf(request.prompt()));
@@ -188,31 +193,40 @@ grpc::Status FakeServer::StreamGenerate(grpc::ServerContext* context, const v1::
     has_tokenizer = has_tokenizer_;
   }
   if (auto failure = Enter()) return *failure;
+  SetState(request->session(), v1::Session::DECODING);
+  const grpc::Status status = StreamTokens(context, *request, stall_after, fail_after, has_tokenizer, writer);
+  SetState(request->session(), v1::Session::IDLE);
+  return status;
+}
 
+grpc::Status FakeServer::StreamTokens(grpc::ServerContext* context, const v1::GenerateRequest& request,
+                                      std::optional<uint32_t> stall_after,
+                                      const std::optional<std::pair<uint32_t, RichStatus>>& fail_after,
+                                      bool has_tokenizer, Writer<v1::StreamGenerateResponse>* writer) {
   v1::StreamGenerateResponse event;
-  event.mutable_started()->set_request_id(request->request_id());
-  event.mutable_started()->set_seed(request->sampling().seed());
+  event.mutable_started()->set_request_id(request.request_id());
+  event.mutable_started()->set_seed(request.sampling().seed());
   writer->Write(event);
-  const uint32_t tokens = OutputTokens(*request);
+  const uint32_t tokens = OutputTokens(request);
   for (uint32_t i = 0; i < tokens; ++i) {
     if (fail_after.has_value() && i == fail_after->first) return fail_after->second.ToGrpc();
     while (stall_after.has_value() && i == *stall_after && !context->IsCancelled())
       std::this_thread::sleep_for(kStallPoll);
     if (context->IsCancelled()) {
-      Advance(request->session(), TokensOf(request->prompt()) + i);
+      Advance(request.session(), TokensOf(request.prompt()) + i);
       std::lock_guard lock(mutex_);
       ++cancelled_streams_;
       return grpc::Status::CANCELLED;
     }
-    for (uint32_t candidate = 0; candidate < std::max(1U, request->candidate_count()); ++candidate) {
-      *event.mutable_delta() = TokenDelta(*request, candidate, i, has_tokenizer);
+    for (uint32_t candidate = 0; candidate < std::max(1U, request.candidate_count()); ++candidate) {
+      *event.mutable_delta() = TokenDelta(request, candidate, i, has_tokenizer);
       writer->Write(event);
     }
   }
-  for (uint32_t candidate = 0; candidate < std::max(1U, request->candidate_count()); ++candidate) {
+  for (uint32_t candidate = 0; candidate < std::max(1U, request.candidate_count()); ++candidate) {
     event.mutable_finished()->set_candidate_index(candidate);
     event.mutable_finished()->set_finish_reason(v1::LENGTH);
-    *event.mutable_finished()->mutable_usage() = UsageOf(*request, tokens);
+    *event.mutable_finished()->mutable_usage() = UsageOf(request, tokens);
     writer->Write(event);
   }
   return grpc::Status::OK;

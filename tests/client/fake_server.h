@@ -95,6 +95,11 @@ class FakeServer final : v1::GenerationService::Service,
 
   // Counts a call; the failure that waits for it, if any.
   std::optional<grpc::Status> Enter();
+  void SetState(const std::string& name, v1::Session::State state);
+  grpc::Status StreamTokens(grpc::ServerContext* context, const v1::GenerateRequest& request,
+                            std::optional<uint32_t> stall_after,
+                            const std::optional<std::pair<uint32_t, RichStatus>>& fail_after,
+                            bool has_tokenizer, Writer<v1::StreamGenerateResponse>* writer);
   v1::Usage UsageOf(const v1::GenerateRequest& request, uint64_t output_tokens);
   // Adds to the session's position (unless `name` is empty) and returns it.
   uint64_t Advance(const std::string& name, uint64_t tokens);
