@@ -1,5 +1,9 @@
 // The examples run, in C++ and Python, against a server that speaks the protocol.
+#include <algorithm>
+#include <fstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -27,6 +31,35 @@ TEST(ExamplesTest, ThreeQuestionsReadTheTextOnce) {
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("tokens of text read once]"));
   EXPECT_THAT(result.out, HasSubstr("How does it end?\nAnswer:" + TextOfTokens(30)));
+}
+
+// Lines of `path`; with `fence`, those of the fenced blocks of that kind.
+std::vector<std::string> Lines(const std::string& path, const std::string& fence = "") {
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  bool inside = fence.empty();
+  for (std::string line; std::getline(file, line);) {
+    if (!fence.empty() && line.starts_with("```")) {
+      inside = line == "```" + fence;
+    } else if (inside) {
+      lines.push_back(line);
+    }
+  }
+  return lines;
+}
+
+TEST(ExamplesTest, TheReadmeShowsLinesOfTheExamplesInTheirOrder) {
+  for (const auto& [fence, path] : {std::pair("cpp", "client/examples/generate.cc"),
+                                    std::pair("python", "client/examples/generate.py")}) {
+    const std::vector<std::string> shown = Lines("README.md", fence);
+    const std::vector<std::string> example = Lines(path);
+    ASSERT_FALSE(shown.empty()) << fence;
+    auto at = example.begin();
+    for (const std::string& line : shown) {
+      at = std::find(at, example.end(), line);
+      ASSERT_NE(at, example.end()) << path << " has no such line there: " << line;
+    }
+  }
 }
 
 TEST(ExamplesTest, ExamplesExplainWrongArguments) {

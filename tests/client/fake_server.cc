@@ -331,14 +331,20 @@ grpc::Status FakeServer::ForkSession(grpc::ServerContext*, const v1::ForkSession
   return Add(request->session_id(), *position, response);
 }
 
+grpc::Status FakeServer::GetModel(grpc::ServerContext*, const v1::GetModelRequest* request,
+                                  v1::Model* response) {
+  std::lock_guard lock(mutex_);
+  response->set_name(request->name());
+  response->set_vocab_size(512);
+  response->set_has_tokenizer(has_tokenizer_);
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeServer::ListModels(grpc::ServerContext*, const v1::ListModelsRequest*,
                                     v1::ListModelsResponse* response) {
-  std::lock_guard lock(mutex_);
-  v1::Model& model = *response->add_models();
-  model.set_name("models/fake");
-  model.set_vocab_size(512);
-  model.set_has_tokenizer(has_tokenizer_);
-  return grpc::Status::OK;
+  v1::GetModelRequest the_only_one;
+  the_only_one.set_name("models/fake");
+  return GetModel(nullptr, &the_only_one, response->add_models());
 }
 
 grpc::Status FakeServer::GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*,
