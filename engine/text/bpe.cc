@@ -1,6 +1,7 @@
 #include "engine/text/bpe.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <optional>
 
@@ -21,8 +22,10 @@ Bpe::Bpe(absl::flat_hash_map<std::string, uint32_t> vocabulary, const std::vecto
          bool ignore_merges)
     : vocabulary_(std::move(vocabulary)), ignore_merges_(ignore_merges) {
   merges_.reserve(merges.size());
+  merged_of_rank_.reserve(merges.size());
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const Merge& merge = merges[rank];
+    merged_of_rank_.push_back(merge.merged);
     merges_.insert_or_assign(PairKey(merge.left, merge.right),
                              Ranked{static_cast<uint32_t>(rank), merge.merged});
   }
@@ -63,51 +66,42 @@ void Bpe::Encode(std::string_view word, Scratch* scratch, std::vector<uint32_t>*
   for (uint32_t at = 0; at != kNone; at = symbols[at].next) ids->push_back(symbols[at].id);
 }
 
-namespace {
-
-// The best candidate is the one of lowest rank, then the leftmost: heap algorithms keep the greatest in
-// front.
-constexpr auto kWorse = [](const auto& a, const auto& b) {
-  return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
-};
-
-}  // namespace
-
 void Bpe::PushCandidate(uint32_t position, Scratch* scratch) const {
   const Scratch::Symbol& symbol = scratch->symbols_[position];
   if (const Ranked* merge = Find(symbol.id, scratch->symbols_[symbol.next].id)) {
-    scratch->heap_.push_back({merge->rank, position, merge->merged});
+    scratch->heap_.push_back(uint64_t{merge->rank} << 32 | position);
   }
 }
 
 void Bpe::MergeAll(Scratch* scratch) const {
   std::vector<Scratch::Symbol>& symbols = scratch->symbols_;
-  std::vector<Scratch::Candidate>& heap = scratch->heap_;
+  std::vector<uint64_t>& heap = scratch->heap_;
   heap.clear();
   for (uint32_t at = 0; at + 1 < symbols.size(); ++at) PushCandidate(at, scratch);
-  std::make_heap(heap.begin(), heap.end(), kWorse);
+  std::make_heap(heap.begin(), heap.end(), std::greater<>());
   const auto push = [&](uint32_t position) {
     const size_t before = heap.size();
     PushCandidate(position, scratch);
-    if (heap.size() > before) std::push_heap(heap.begin(), heap.end(), kWorse);
+    if (heap.size() > before) std::push_heap(heap.begin(), heap.end(), std::greater<>());
   };
   while (!heap.empty()) {
-    std::pop_heap(heap.begin(), heap.end(), kWorse);
-    const Scratch::Candidate best = heap.back();
+    std::pop_heap(heap.begin(), heap.end(), std::greater<>());
+    const uint32_t position = static_cast<uint32_t>(heap.back());
+    const uint32_t merged = merged_of_rank_[heap.back() >> 32];
     heap.pop_back();
-    Scratch::Symbol& left = symbols[best.position];
+    Scratch::Symbol& left = symbols[position];
     if (left.id == kNone || left.next == kNone) continue;  // merged away, or the last one by now
     Scratch::Symbol& right = symbols[left.next];
     // The neighbours may have changed since the candidate was queued. As in Hugging Face, any merge that
     // gives the same token will do.
     const Ranked* merge = Find(left.id, right.id);
-    if (merge == nullptr || merge->merged != best.merged) continue;
-    left.id = best.merged;
+    if (merge == nullptr || merge->merged != merged) continue;
+    left.id = merged;
     left.next = right.next;
     right.id = kNone;
-    if (left.next != kNone) symbols[left.next].previous = best.position;
+    if (left.next != kNone) symbols[left.next].previous = position;
     if (left.previous != kNone) push(left.previous);
-    if (left.next != kNone) push(best.position);
+    if (left.next != kNone) push(position);
   }
 }
 

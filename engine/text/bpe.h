@@ -26,11 +26,9 @@ class Bpe {
     struct Symbol {
       uint32_t id, previous, next;
     };
-    struct Candidate {
-      uint32_t rank, position, merged;
-    };
     std::vector<Symbol> symbols_;
-    std::vector<Candidate> heap_;
+    std::vector<uint64_t>
+        heap_;  // merges that may be done: rank, then position of the left symbol; least in front
   };
 
   // `merges` in the order of their rank; of equal pairs the last one counts. With `ignore_merges` a word that
@@ -55,6 +53,7 @@ class Bpe {
 
   absl::flat_hash_map<std::string, uint32_t> vocabulary_;
   absl::flat_hash_map<uint64_t, Ranked> merges_;
+  std::vector<uint32_t> merged_of_rank_;
   std::array<uint32_t, 256> byte_token_;  // kNone: the byte's letter is no token
   bool ignore_merges_;
 };

@@ -7,9 +7,10 @@
 
 namespace mambad {
 
-// NFC of well-formed UTF-8, in O(n log n) whatever the text (a library's usual routine is quadratic in the
-// length of a run of combining marks). Unicode 15.0. Hugging Face's own tables are older: for random
-// sequences of combining marks with U+09FE, U+0D3B, U+0D3C or U+0EBA its order of the marks differs.
+// NFC of well-formed UTF-8 as Hugging Face's `tokenizers` 0.23 computes it, in O(n log n) whatever the text
+// (a library's usual routine is quadratic in the length of a run of combining marks). Their tables are those
+// of Unicode 9: marks and compositions that came later are left where they are, although Unicode 15 would
+// order and compose them.
 std::string NormalizeNfc(std::string_view text);
 
 }  // namespace mambad

@@ -76,11 +76,9 @@ absl::StatusOr<PostProcessor> ReadPostProcessor(const JsonNode& node, uint32_t v
   MAMBAD_ASSIGN_OR_RETURN(const std::vector<JsonNode> elements, list.Elements());
   for (const JsonNode& element : elements) {
     MAMBAD_ASSIGN_OR_RETURN(const PostProcessor next, ReadPostProcessor(element, vocab_size));
-    result.prefix.insert(result.prefix.begin(), next.prefix.begin(), next.prefix.end());
-    result.suffix.insert(result.suffix.end(), next.suffix.begin(), next.suffix.end());
-    if (result.prefix.size() + result.suffix.size() > kMaxTemplateIds) {
-      return node.Error(absl::StrCat("adds more than ", kMaxTemplateIds, " ids"));
-    }
+    if (next.prefix.empty() && next.suffix.empty()) continue;
+    if (!result.prefix.empty() || !result.suffix.empty()) return element.Error("is a second template");
+    result = next;
   }
   return result;
 }

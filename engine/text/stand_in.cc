@@ -1,21 +1,16 @@
 #include "engine/text/stand_in.h"
 
-#include <algorithm>
 #include <cstdint>
-#include <iterator>
 
+#include "engine/text/code_point_ranges.h"
 #include "engine/text/utf8.h"
 #include "utf8proc.h"
 
 namespace mambad {
 namespace {
 
-struct Range {
-  char32_t first, last;
-};
-
-// What Unicode 15.0 added to 14.0, ascending; neighbours with an unassigned gap between them stay apart.
-constexpr Range kAdded[] = {
+// What Unicode 15.0 added to 14.0, ascending.
+constexpr CodePointRange kAdded[] = {
     {0x0CF3, 0x0CF3},   {0x0ECE, 0x0ECE},   {0x10EFD, 0x10EFF}, {0x1123F, 0x11241}, {0x11B00, 0x11B09},
     {0x11F00, 0x11F10}, {0x11F12, 0x11F3A}, {0x11F3E, 0x11F59}, {0x1342F, 0x1342F}, {0x13439, 0x13455},
     {0x1B132, 0x1B132}, {0x1B155, 0x1B155}, {0x1D2C0, 0x1D2D3}, {0x1DF25, 0x1DF2A}, {0x1E030, 0x1E06D},
@@ -24,12 +19,6 @@ constexpr Range kAdded[] = {
     {0x1FABF, 0x1FABF}, {0x1FACE, 0x1FACF}, {0x1FADA, 0x1FADB}, {0x1FAE8, 0x1FAE8}, {0x1FAF7, 0x1FAF8},
     {0x2B739, 0x2B739}, {0x31350, 0x323AF},
 };
-
-bool IsAdded(char32_t c) {
-  const Range* range = std::lower_bound(std::begin(kAdded), std::end(kAdded), c,
-                                        [](const Range& r, char32_t x) { return r.last < x; });
-  return range != std::end(kAdded) && range->first <= c;
-}
 
 // A code point of four bytes with the category of `c`; for the two of three bytes, one of three.
 char32_t SameCategory(char32_t c) {
@@ -76,7 +65,7 @@ std::string_view WithStandIns(std::string_view text, std::string* buffer) {
     char32_t stand_in = code_point.value;
     if (code_point.value == kMongolianVowelSeparator) {
       stand_in = kZeroWidthSpace;
-    } else if (IsAdded(code_point.value)) {
+    } else if (IsInRanges(code_point.value, kAdded)) {
       stand_in = SameCategory(code_point.value);
     }
     if (stand_in != code_point.value) {

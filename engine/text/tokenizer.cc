@@ -1,5 +1,6 @@
 #include "engine/text/tokenizer.h"
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 #include <utility>
@@ -65,7 +66,9 @@ struct Tokenizer::Parts {
   std::vector<uint32_t> special_ids;
   std::string digest;
 
+  // All but the added tokens.
   Parts(TokenizerSpec spec, std::string_view content);
+  absl::Status AddTokens(const std::vector<AddedToken>& added_tokens, std::string_view file);
 
   // Ids of a text without raw tokens.
   absl::Status EncodePiece(std::string_view text, Bpe::Scratch* scratch, std::vector<uint32_t>* ids) const;
@@ -80,14 +83,23 @@ Tokenizer::Parts::Parts(TokenizerSpec spec, std::string_view content)
       digest(Digest(content)) {
   tokens.resize(bpe.vocabulary().size());
   for (const auto& [name, id] : bpe.vocabulary()) tokens[id] = {name, DecodedBytes(name), false};
-  for (const AddedToken& token : spec.added_tokens) {
+}
+
+absl::Status Tokenizer::Parts::AddTokens(const std::vector<AddedToken>& added_tokens, std::string_view file) {
+  for (size_t i = 0; i < added_tokens.size(); ++i) {
+    const AddedToken& token = added_tokens[i];
+    const std::string content = token.normalized && nfc ? NormalizeNfc(token.content) : token.content;
+    if (!(token.normalized ? normalized_tokens : raw_tokens).Add(token, content)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          std::string(file), ": added_tokens[", i, "]: another added token has the same normalized content"));
+    }
     if (token.id >= tokens.size()) tokens.resize(token.id + 1);
-    tokens[token.id] = {token.content, DecodedBytes(token.content), token.special};
+    tokens[token.id] = {token.content, DecodedBytes(content), token.special};
     added_ids.emplace(token.content, token.id);
+    if (token.special) special_ids.push_back(token.id);
   }
-  for (uint32_t id = 0; id < tokens.size(); ++id) {
-    if (tokens[id].special) special_ids.push_back(id);
-  }
+  std::sort(special_ids.begin(), special_ids.end());
+  return absl::OkStatus();
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(parts)) {}
@@ -101,19 +113,9 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(const std::stri
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Parse(std::string_view json,
                                                                   std::string_view name) {
   MAMBAD_ASSIGN_OR_RETURN(TokenizerSpec spec, ReadTokenizerJson(json, name));
-  const std::vector<AddedToken> added_tokens = spec.added_tokens;
+  const std::vector<AddedToken> added_tokens = std::move(spec.added_tokens);
   auto parts = std::make_unique<Parts>(std::move(spec), json);
-  for (size_t i = 0; i < added_tokens.size(); ++i) {
-    const AddedToken& token = added_tokens[i];
-    const bool is_new = !token.normalized
-                            ? parts->raw_tokens.Add(token, token.content)
-                            : parts->normalized_tokens.Add(token, parts->nfc ? NormalizeNfc(token.content)
-                                                                             : std::string(token.content));
-    if (!is_new) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          std::string(name), ": added_tokens[", i, "]: another added token has the same normalized content"));
-    }
-  }
+  MAMBAD_RETURN_IF_ERROR(parts->AddTokens(added_tokens, name));
   return std::unique_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
 }
 

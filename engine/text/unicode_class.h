@@ -18,7 +18,8 @@ bool IsWhitespace(char32_t code_point);
 // General category N*: what the `Digits` pre-tokenizer looks for.
 bool IsNumeric(char32_t code_point);
 
-// What the `Punctuation` pre-tokenizer looks for: ASCII punctuation and symbols, and general category P*.
+// What the `Punctuation` pre-tokenizer looks for: ASCII punctuation and symbols, and general category P* of
+// Unicode 8.
 bool IsPunctuation(char32_t code_point);
 
 // \w of UTS #18, the word of `single_word` added tokens: alphabetic, marks, decimal digits, connectors,
