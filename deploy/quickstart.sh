@@ -4,6 +4,7 @@
 #   sh deploy/quickstart.sh [--keep]
 # --keep leaves the server running and prints its addresses. MAMBAD_JOBS limits the parallelism (default: all cores).
 set -eu
+called_from=$PWD
 cd "$(dirname "$0")/.."
 
 keep=
@@ -56,23 +57,27 @@ http=$(echo "$ready" | sed 's/.* http=\([^ ]*\).*/\1/')
 stage "streaming a completion"
 prompt="Once upon a time there was a king who had three daughters"
 printf '%s' "$prompt"
-$bin/mambactl generate --server "$grpc" --prompt "$prompt" --max-tokens 120 --temperature 0.7 --seed 7 --stats </dev/null
+$bin/mambactl generate --server "$grpc" --prompt "$prompt" --max-tokens 120 --temperature 0.7 --seed 7 --stats \
+  </dev/null 2>"$work/stats.txt" || { cat "$work/stats.txt" >&2; fail "the request failed"; }
+printf '\n\n%s\n' "$(cat "$work/stats.txt")"
 
 stage "five lines of http://$http/metrics"
 curl -sSf "http://$http/metrics" >"$work/metrics.txt"
-for metric in mambad_requests_finished_total mambad_generation_tokens_total mambad_time_to_first_token_seconds_sum \
-  mambad_inter_token_latency_seconds_count mambad_state_slots_used; do
+for metric in 'mambad_requests_finished_total{.*"StreamGenerate",code="OK"' mambad_generation_tokens_total \
+  mambad_time_to_first_token_seconds_sum mambad_inter_token_latency_seconds_count mambad_state_slots_used; do
   grep -m 1 "^$metric" "$work/metrics.txt" || fail "$metric is not exported"
 done
 
 trap - EXIT INT TERM
+client=$bin/mambactl
+[ "$called_from" = "$PWD" ] || client=$PWD/$client
 if [ -n "$keep" ]; then
   stage "the server keeps running (process $server; stop it with: kill $server)"
-  echo "talk to it:   $bin/mambactl chat --server $grpc"
+  echo "talk to it:   $client chat --server $grpc"
   echo "watch it:     curl http://$http/metrics"
   exit 0
 fi
 stage "stopping"
 kill "$server"
 wait "$server" || fail "the server ended with exit code $?"
-echo "stopped cleanly; try  sh deploy/quickstart.sh --keep  and then  $bin/mambactl chat"
+echo "stopped cleanly; try  sh deploy/quickstart.sh --keep  and talk to it with  mambactl chat"
