@@ -35,6 +35,9 @@ absl::Status CheckOptions(const EngineOptions& options) {
   if (options.prompt_tokens_per_tick < 1 || options.prompt_tokens_per_tick_idle < 1) {
     return InvalidField("prompt_tokens_per_tick", "must be at least 1");
   }
+  if (std::min(options.prompt_time_per_tick, options.prompt_time_per_tick_idle) <= absl::ZeroDuration()) {
+    return InvalidField("prompt_time_per_tick", "must be positive");
+  }
   if (options.stall_timeout <= absl::ZeroDuration()) {
     return InvalidField("stall_timeout", "must be positive");
   }

@@ -46,8 +46,12 @@ struct EngineOptions {
   uint64_t prompt_tokens_max = 1ull << 21;
 
   uint32_t decode_rows_max = 512;
-  uint32_t prompt_tokens_per_tick = 512;             // with decoding rows beside them
-  uint32_t prompt_tokens_per_tick_idle = 512;        // with none
+  uint32_t prompt_tokens_per_tick = 512;       // with decoding rows beside them
+  uint32_t prompt_tokens_per_tick_idle = 512;  // with none
+  // A tick reads fewer prompt tokens where these would take longer than this, going by the measured rate, so
+  // that rows decode on and cancels are seen in time; never less than an eighth of the tokens above.
+  absl::Duration prompt_time_per_tick = absl::Milliseconds(50);
+  absl::Duration prompt_time_per_tick_idle = absl::Milliseconds(500);
   absl::Duration stall_timeout = absl::Seconds(30);  // a full sink ends its request after this
 
   uint64_t seed = 0;  // of drawn seeds and session ids; 0: from the system's entropy

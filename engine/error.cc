@@ -15,6 +15,9 @@ using nlohmann::json;
 // The payload of the status: a private encoding between MakeError and DetailOf.
 constexpr char kPayload[] = "mambad/error-detail";
 
+// About what a restart takes.
+constexpr absl::Duration kRetryAfterDraining = absl::Seconds(5);
+
 }  // namespace
 
 absl::Status MakeError(absl::StatusCode code, std::string_view message, const ErrorDetail& detail) {
@@ -30,6 +33,15 @@ absl::Status InvalidField(std::string_view field, std::string_view rule) {
   return MakeError(absl::StatusCode::kInvalidArgument,
                    absl::StrCat(std::string(field), " ", std::string(rule)),
                    {.reason = reason::kInvalidParameter, .field = std::string(field)});
+}
+
+absl::Status DrainingError() {
+  return MakeError(absl::StatusCode::kUnavailable, "the server is draining",
+                   {.reason = reason::kDraining, .retry_after = kRetryAfterDraining});
+}
+
+absl::Status DeviceLostError(absl::StatusCode code) {
+  return MakeError(code, "the device was lost", {.reason = reason::kDeviceLost});
 }
 
 ErrorDetail DetailOf(const absl::Status& status) {

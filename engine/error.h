@@ -54,6 +54,11 @@ absl::Status MakeError(absl::StatusCode code, std::string_view message, const Er
 // must be in (0, 1]".
 absl::Status InvalidField(std::string_view field, std::string_view rule);
 
+// UNAVAILABLE, DRAINING + RetryInfo.
+absl::Status DrainingError();
+// `code`, DEVICE_LOST: INTERNAL for what ran, UNAVAILABLE for what did not.
+absl::Status DeviceLostError(absl::StatusCode code);
+
 // The detail that MakeError attached; an empty one for a plain status.
 ErrorDetail DetailOf(const absl::Status& status);
 

@@ -91,10 +91,7 @@ void EngineLoop::AdvanceDrain() {
   if (now_ >= *drain_deadline_ && !open_.empty()) {
     std::vector<OpenRequest*> running;
     for (const auto& [ticket, request] : open_) running.push_back(request.get());
-    for (OpenRequest* request : running) {
-      Interrupt(*request, MakeError(absl::StatusCode::kUnavailable, "the server is draining",
-                                    {.reason = reason::kDraining}));
-    }
+    for (OpenRequest* request : running) Interrupt(*request, DrainingError());
   }
   if (!open_.empty()) return;
   for (const std::function<void()>& drained : std::exchange(drained_, {})) {
@@ -151,8 +148,7 @@ void EngineLoop::LoseDevice(const absl::Status& status) {
   while (!open_.empty()) {
     OpenRequest& request = *open_.begin()->second;
     const bool ran = request.phase != OpenRequest::Phase::kWaiting;
-    EndRequest(request, MakeError(ran ? absl::StatusCode::kInternal : absl::StatusCode::kUnavailable,
-                                  "the device was lost", {.reason = reason::kDeviceLost}));
+    EndRequest(request, DeviceLostError(ran ? absl::StatusCode::kInternal : absl::StatusCode::kUnavailable));
   }
 }
 
@@ -225,7 +221,7 @@ bool EngineLoop::HasRoom(OpenRequest& request, size_t events) {
 
 Usage EngineLoop::UsageOf(const OpenRequest& request) const {
   Usage usage;
-  if (request.reader) usage.input_tokens = request.reader->consumed();
+  if (request.reader) usage.input_tokens = request.reader->tokens_read();
   for (const Candidate& candidate : request.candidates) usage.output_tokens += candidate.output_tokens();
   if (request.session != nullptr) usage.session_position = request.session->position;
   return usage;

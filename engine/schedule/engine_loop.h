@@ -111,6 +111,7 @@ class EngineLoop {
   void DeliverRow(const Row& row, const LogitsResult& result, uint64_t* emitted);
 
   uint32_t RunPrompts(uint32_t decode_rows);
+  uint32_t PromptTokensNow(uint32_t decode_rows) const;
   std::vector<PromptRow> PlanPromptRows(uint32_t budget);
   void DeliverPrompt(const PromptRow& row, uint64_t* emitted);
   void BeginOutput(OpenRequest& request, std::span<const LogitsResult> samples, uint64_t* emitted);
@@ -146,6 +147,7 @@ class EngineLoop {
   absl::Time now_;
   uint64_t tick_ = 0;
   std::optional<absl::Duration> service_time_;
+  TokenRate prompt_rate_;
   bool worked_ = false;  // this tick had something to do
   bool device_lost_ = false;
   bool stopping_ = false;

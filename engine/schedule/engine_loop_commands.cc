@@ -44,14 +44,8 @@ void EngineLoop::Handle(SubmitCommand command) {
                                              command.accepted_at);
   OpenRequest& request = *owned;
   open_.emplace(ticket, std::move(owned));
-  if (device_lost_) {
-    return EndRequest(request, MakeError(absl::StatusCode::kUnavailable, "the device was lost",
-                                         {.reason = reason::kDeviceLost}));
-  }
-  if (drain_deadline_) {
-    return EndRequest(request, MakeError(absl::StatusCode::kUnavailable, "the server is draining",
-                                         {.reason = reason::kDraining}));
-  }
+  if (device_lost_) return EndRequest(request, DeviceLostError(absl::StatusCode::kUnavailable));
+  if (drain_deadline_) return EndRequest(request, DrainingError());
   request.slots_needed = request.request.candidate_count;
   if (!request.request.session_id.empty()) {
     if (absl::Status status = OpenOnSession(request); !status.ok()) return EndRequest(request, status);
@@ -122,18 +116,13 @@ void EngineLoop::Handle(DrainCommand command) {
   for (const auto& [ticket, request] : open_) {
     if (request->phase == OpenRequest::Phase::kWaiting) waiting.push_back(request.get());
   }
-  for (OpenRequest* request : waiting) {
-    EndRequest(*request, MakeError(absl::StatusCode::kUnavailable, "the server is draining",
-                                   {.reason = reason::kDraining}));
-  }
+  for (OpenRequest* request : waiting) EndRequest(*request, DrainingError());
 }
 
 // A new session with a slot of its own: empty, or a copy of `source` as of its last completed step.
 absl::StatusOr<Session*> EngineLoop::AddSession(const CreateSessionRequest& request, const Session* source) {
-  if (device_lost_ || drain_deadline_ || stopping_) {
-    return MakeError(absl::StatusCode::kUnavailable, "no session is opened any more",
-                     {.reason = device_lost_ ? reason::kDeviceLost : reason::kDraining});
-  }
+  if (device_lost_) return DeviceLostError(absl::StatusCode::kUnavailable);
+  if (drain_deadline_ || stopping_) return DrainingError();
   if (absl::Status status = sessions_.MayInsert(request); !status.ok()) {
     return absl::IsResourceExhausted(status) ? NoFreeSlot() : status;
   }
@@ -142,7 +131,7 @@ absl::StatusOr<Session*> EngineLoop::AddSession(const CreateSessionRequest& requ
   absl::StatusOr<StateSlot> slot = copy ? pool_->AllocateCopy(source->slot) : pool_->Allocate();
   if (!slot.ok()) {
     LoseDevice(slot.status());
-    return MakeError(absl::StatusCode::kUnavailable, "the device was lost", {.reason = reason::kDeviceLost});
+    return DeviceLostError(absl::StatusCode::kUnavailable);
   }
   Session& session = sessions_.Insert(request, *std::move(slot), now_);
   if (source != nullptr) session.position = source->position;

@@ -133,12 +133,8 @@ void EngineLoop::FinishCandidate(OpenRequest& request, uint32_t index) {
 }
 
 uint32_t EngineLoop::RunPrompts(uint32_t decode_rows) {
-  const uint32_t tokens_max = model_.limits().prompt_tokens;
-  const uint32_t budget =
-      PromptBudget(std::min(options_.prompt_tokens_per_tick, tokens_max),
-                   std::min(options_.prompt_tokens_per_tick_idle, tokens_max), decode_rows);
   batch_.Clear();
-  const std::vector<PromptRow> rows = PlanPromptRows(budget);
+  const std::vector<PromptRow> rows = PlanPromptRows(PromptTokensNow(decode_rows));
   if (rows.empty()) return 0;
   worked_ = true;
   const WallTimer timer;
@@ -156,8 +152,17 @@ uint32_t EngineLoop::RunPrompts(uint32_t decode_rows) {
     if (!row.request->ended) DeliverPrompt(row, &emitted);
   }
   const auto tokens = static_cast<uint32_t>(batch_.prompt_tokens.size());
+  prompt_rate_.Observe(tokens, wall);
   ledger_.CountPrefill(tokens, emitted, wall);
   return tokens;
+}
+
+uint32_t EngineLoop::PromptTokensNow(uint32_t decode_rows) const {
+  const bool idle = decode_rows == 0;
+  const uint32_t budget = idle ? options_.prompt_tokens_per_tick_idle : options_.prompt_tokens_per_tick;
+  const absl::Duration time = idle ? options_.prompt_time_per_tick_idle : options_.prompt_time_per_tick;
+  return PromptBudget(std::min(budget, model_.limits().prompt_tokens), decode_rows,
+                      prompt_rate_.TokensIn(time));
 }
 
 // Fills batch_ with this tick's chunks and their tasks.

@@ -12,7 +12,6 @@ namespace {
 constexpr absl::Duration kRetryAfterUnknown = absl::Seconds(1);
 constexpr absl::Duration kRetryAfterMin = absl::Milliseconds(100);
 constexpr absl::Duration kRetryAfterMax = absl::Minutes(1);
-constexpr absl::Duration kRetryAfterDraining = absl::Seconds(5);
 
 absl::Duration RetryAfterOf(std::optional<absl::Duration> predicted) {
   return std::clamp(predicted.value_or(kRetryAfterUnknown), kRetryAfterMin, kRetryAfterMax);
@@ -57,13 +56,8 @@ absl::Status Ledger::Accept(const GenerationRequest& request, absl::Time now) {
 }
 
 absl::Status Ledger::Refuse(const GenerationRequest& request, absl::Time now) const {
-  if (device_lost_) {
-    return MakeError(absl::StatusCode::kUnavailable, "the device was lost", {.reason = reason::kDeviceLost});
-  }
-  if (draining_) {
-    return MakeError(absl::StatusCode::kUnavailable, "the server is draining",
-                     {.reason = reason::kDraining, .retry_after = kRetryAfterDraining});
-  }
+  if (device_lost_) return DeviceLostError(absl::StatusCode::kUnavailable);
+  if (draining_) return DrainingError();
   const std::optional<absl::Duration> predicted = PredictWait(load_, request.candidate_count);
   if (stats_.requests_waiting >= queue_requests_max_ ||
       TokensOf(request) > queue_tokens_max_ - queue_tokens_) {

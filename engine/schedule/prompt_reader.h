@@ -25,6 +25,8 @@ class PromptReader {
   PromptReader(const GenerationRequest& request, uint64_t start_position);
 
   uint64_t consumed() const { return consumed_; }
+  // Tokens of the input that were read so far, consumed or predicted.
+  uint64_t tokens_read() const { return done() ? input_size_ : consumed_; }
   uint64_t remaining() const { return to_consume_ - consumed_; }
   bool done() const { return started_ && remaining() == 0; }
 

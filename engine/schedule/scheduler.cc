@@ -69,10 +69,23 @@ std::vector<uint32_t> PlanDecode(std::span<const ReadyRow> ready, uint32_t rows_
   return ids;
 }
 
-uint32_t PromptBudget(uint32_t budget, uint32_t budget_idle, uint32_t decode_rows) {
-  if (decode_rows == 0) return std::max(1u, budget_idle);
+uint32_t PromptBudget(uint32_t budget, uint32_t decode_rows, uint32_t affordable) {
   const uint32_t left = budget > decode_rows ? budget - decode_rows : 0;
-  return std::max({1u, left, budget / 8});
+  return std::max({1u, std::min(left, affordable), budget / 8});
+}
+
+void TokenRate::Observe(uint32_t tokens, absl::Duration wall) {
+  if (tokens == 0) return;
+  constexpr double kKept = 0.75;
+  tokens_ = kKept * tokens_ + tokens;
+  seconds_ = kKept * seconds_ + absl::ToDoubleSeconds(wall);
+}
+
+uint32_t TokenRate::TokensIn(absl::Duration wall) const {
+  if (wall == absl::InfiniteDuration()) return UINT32_MAX;
+  if (seconds_ <= 0) return 0;
+  const double tokens = absl::ToDoubleSeconds(wall) * tokens_ / seconds_;
+  return tokens < static_cast<double>(UINT32_MAX) ? static_cast<uint32_t>(tokens) : UINT32_MAX;
 }
 
 std::vector<uint32_t> PlanPrompts(std::span<const uint64_t> remaining, uint32_t budget) {

@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "engine/request.h"
 
 namespace mambad {
@@ -76,9 +77,21 @@ struct ReadyRow {
 // The ids to step now: all of them, or the `rows_max` that waited longest (ties: the earlier in `ready`).
 std::vector<uint32_t> PlanDecode(std::span<const ReadyRow> ready, uint32_t rows_max);
 
-// Prompt tokens that one tick may take beside `decode_rows`: those count against `budget`, but at least an
-// eighth of it is left to prompts. `budget_idle` holds when no row decodes. At least 1.
-uint32_t PromptBudget(uint32_t budget, uint32_t budget_idle, uint32_t decode_rows);
+// Prompt tokens that one tick may take beside `decode_rows`, which count against `budget`. `affordable`
+// tokens can be read in good time. At least an eighth of the budget is left to prompts, and at least 1.
+uint32_t PromptBudget(uint32_t budget, uint32_t decode_rows, uint32_t affordable);
+
+// How many tokens go into a given time, from what the last ticks took. Recent and large chunks weigh most.
+class TokenRate {
+ public:
+  void Observe(uint32_t tokens, absl::Duration wall);
+  // 0 while nothing was observed; UINT32_MAX for an infinite time.
+  uint32_t TokensIn(absl::Duration wall) const;
+
+ private:
+  double tokens_ = 0;  // decaying sums
+  double seconds_ = 0;
+};
 
 // `remaining[i]`: unread tokens of the i-th prompt, in order of admission. Returns how many of each to read
 // now; their sum is min(budget, sum of remaining).

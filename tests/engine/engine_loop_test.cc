@@ -252,7 +252,7 @@ TEST_F(EngineLoopTest, ANonFiniteStepQuarantinesItsSession) {
 TEST_F(EngineLoopTest, ALostDeviceEndsEverythingAndAcceptsNothing) {
   const RequestTicket running = harness_.Submit(LongTurn(Prompt(3)));
   for (int i = 0; i < 4; ++i) harness_.Tick();
-  harness_.model.FailAfter(0);
+  harness_.oracle().FailAfter(0);
   harness_.Tick();
   harness_.Of(running).Read();
   ASSERT_TRUE(harness_.Of(running).end.has_value());
@@ -371,6 +371,7 @@ TEST_F(EngineLoopTest, ScoreReadsASessionAndNeverChangesIt) {
         state = OracleModel::Consume(state, score.score_text[i], true);
       }
       EXPECT_EQ(got.scored->total_logprob, total);
+      EXPECT_EQ(got.end->usage.input_tokens, context + text);
     }
   }
   ExpectIdleAt(before_);
@@ -424,9 +425,9 @@ TEST_F(EngineLoopTest, CandidatesShareOnePrefillAndGoTheirOwnWays) {
   GenerationRequest request = TokensRequest(Prompt(6), 40);
   request.candidate_count = 5;
   request.sampling.frequency_penalty = 0.5;
-  const uint64_t prompt_tokens = harness_.model.prompt_tokens();
+  const uint64_t prompt_tokens = harness_.oracle().prompt_tokens();
   Transcript& got = harness_.Run(request);
-  EXPECT_EQ(harness_.model.prompt_tokens() - prompt_tokens, 6u);
+  EXPECT_EQ(harness_.oracle().prompt_tokens() - prompt_tokens, 6u);
   ASSERT_EQ(got.finished.size(), 5u);
   uint64_t output_tokens = 0;
   for (uint32_t i = 0; i < 5; ++i) {
@@ -579,13 +580,13 @@ TEST_F(EngineLoopTest, ALongPromptDoesNotStallShortOnes) {
 TEST_F(EngineLoopTest, AHundredthTurnComputesWhatTheFirstDid) {
   std::vector<uint64_t> costs;
   for (int turn = 0; turn < 200; ++turn) {
-    const uint64_t prompt = harness_.model.prompt_tokens();
-    const uint64_t decode = harness_.model.decode_tokens();
-    const uint64_t forwards = harness_.model.forwards();
+    const uint64_t prompt = harness_.oracle().prompt_tokens();
+    const uint64_t decode = harness_.oracle().decode_tokens();
+    const uint64_t forwards = harness_.oracle().forwards();
     ASSERT_TRUE(harness_.Run(LongTurn(Prompt(10, turn), kSession, 8)).end->status.ok());
-    EXPECT_EQ(harness_.model.prompt_tokens() - prompt, 10u);
-    EXPECT_EQ(harness_.model.decode_tokens() - decode, 8u);
-    costs.push_back(harness_.model.forwards() - forwards);
+    EXPECT_EQ(harness_.oracle().prompt_tokens() - prompt, 10u);
+    EXPECT_EQ(harness_.oracle().decode_tokens() - decode, 8u);
+    costs.push_back(harness_.oracle().forwards() - forwards);
   }
   EXPECT_EQ(costs.front(), costs.back());
 }

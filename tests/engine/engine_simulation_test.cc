@@ -302,7 +302,7 @@ class Simulation {
     GenerationRequest request = AnyRequest();
     if (request.prompt.empty()) request.prompt = {1};
     if (OneIn(3)) {
-      const auto most = std::min(harness_.options.state_slots, harness_.model.limits().decode_rows);
+      const auto most = std::min(harness_.options.state_slots, harness_.model->limits().decode_rows);
       request.candidate_count = static_cast<uint32_t>(1 + Below(static_cast<int>(most)));
     }
     Submit(std::move(request));

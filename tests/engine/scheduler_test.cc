@@ -123,12 +123,28 @@ TEST(PlanDecodeTest, TakesThoseThatWaitedLongest) {
 }
 
 TEST(PromptBudgetTest, LeavesPromptsAnEighthBesideDecodeRows) {
-  EXPECT_EQ(PromptBudget(512, 2048, 0), 2048u);
-  EXPECT_EQ(PromptBudget(512, 2048, 1), 511u);
-  EXPECT_EQ(PromptBudget(512, 2048, 448), 64u);
-  EXPECT_EQ(PromptBudget(512, 2048, 512), 64u);
-  EXPECT_EQ(PromptBudget(512, 2048, 5000), 64u);
-  EXPECT_EQ(PromptBudget(4, 4, 100), 1u);
+  EXPECT_EQ(PromptBudget(512, 0, 9999), 512u);
+  EXPECT_EQ(PromptBudget(512, 1, 9999), 511u);
+  EXPECT_EQ(PromptBudget(512, 448, 9999), 64u);
+  EXPECT_EQ(PromptBudget(512, 512, 9999), 64u);
+  EXPECT_EQ(PromptBudget(512, 5000, 9999), 64u);
+  EXPECT_EQ(PromptBudget(4, 100, 9999), 1u);
+}
+
+TEST(PromptBudgetTest, TakesNoMoreThanFitsIntoItsTime) {
+  EXPECT_EQ(PromptBudget(512, 1, 100), 100u);
+  EXPECT_EQ(PromptBudget(512, 1, 3), 64u);
+  EXPECT_EQ(PromptBudget(512, 0, 0), 64u);
+}
+
+TEST(TokenRateTest, FollowsWhatItObserves) {
+  TokenRate rate;
+  EXPECT_EQ(rate.TokensIn(absl::Seconds(1)), 0u);
+  EXPECT_EQ(rate.TokensIn(absl::InfiniteDuration()), UINT32_MAX);
+  rate.Observe(100, absl::Seconds(1));
+  EXPECT_EQ(rate.TokensIn(absl::Milliseconds(500)), 50u);
+  for (int i = 0; i < 50; ++i) rate.Observe(300, absl::Seconds(1));
+  EXPECT_NEAR(rate.TokensIn(absl::Seconds(1)), 300, 1);
 }
 
 uint64_t Sum(const auto& values) { return std::accumulate(values.begin(), values.end(), uint64_t{0}); }

@@ -14,7 +14,7 @@ struct Overloaded : Cases... {
   using Cases::operator()...;
 };
 
-std::unique_ptr<StatePool> NewPool(OracleModel& model, uint32_t slots) {
+std::unique_ptr<StatePool> NewPool(Model& model, uint32_t slots) {
   absl::StatusOr<std::unique_ptr<StatePool>> pool =
       StatePool::Create(model.device(), model.state_layout(), slots, /*poison=*/true);
   MAMBAD_CHECK(pool.ok());
@@ -67,11 +67,14 @@ void Transcript::Take(TokenEvent event) {
 }
 
 LoopHarness::LoopHarness(HarnessOptions harness)
-    : model(harness.limits),
+    : LoopHarness(harness, std::make_shared<OracleModel>(harness.limits)) {}
+
+LoopHarness::LoopHarness(HarnessOptions harness, std::shared_ptr<Model> model_in)
+    : model(std::move(model_in)),
       options(harness.engine),
       ledger(options.queue_requests_max, options.queue_tokens_max, options.state_slots,
-             model.state_layout().stride),
-      loop(model, harness.tokenizer, options, NewPool(model, options.state_slots), mailbox, ledger),
+             model->state_layout().stride),
+      loop(*model, harness.tokenizer, options, NewPool(*model, options.state_slots), mailbox, ledger),
       tokenizer_(harness.tokenizer) {}
 
 LoopHarness::~LoopHarness() {
@@ -112,7 +115,7 @@ void LoopHarness::CheckLedger() const {
 }
 
 absl::StatusOr<RequestTicket> LoopHarness::TrySubmit(GenerationRequest request, size_t sink_capacity) {
-  const RequestLimits limits = {.vocab_size = OracleModel::kVocab,
+  const RequestLimits limits = {.vocab_size = static_cast<uint32_t>(model->info().vocab_size),
                                 .state_slots = options.state_slots,
                                 .prompt_tokens_max = options.prompt_tokens_max,
                                 .has_tokenizer = tokenizer_ != nullptr};
@@ -184,10 +187,10 @@ absl::StatusOr<SessionPage> LoopHarness::List(ListSessionsRequest request) {
   return *answer;
 }
 
-OracleState LoopHarness::StateOf(const std::string& id) {
+std::vector<std::byte> LoopHarness::StateBytesOf(const std::string& id) {
   absl::StatusOr<std::vector<std::byte>> bytes = loop.ReadState(id);
-  EXPECT_TRUE(bytes.ok()) << bytes.status();
-  return bytes.ok() ? OracleModel::Parse(*bytes) : OracleState{.position = UINT64_MAX};
+  MAMBAD_CHECK(bytes.ok());
+  return *std::move(bytes);
 }
 
 GenerationRequest TokensRequest(std::vector<uint32_t> prompt, uint32_t output_tokens, std::string session) {

@@ -1,5 +1,5 @@
-// LoopHarness: an EngineLoop on the oracle model, ticked by hand, with the session verbs as plain calls and
-// requests that remember what they got.
+// LoopHarness: an EngineLoop on the oracle model, or on any other, ticked by hand, with the session verbs as
+// plain calls and requests that remember what they got.
 #ifndef MAMBAD_TESTS_SUPPORT_LOOP_HARNESS_H_
 #define MAMBAD_TESTS_SUPPORT_LOOP_HARNESS_H_
 
@@ -43,7 +43,12 @@ class Transcript {
 };
 
 struct HarnessOptions {
-  EngineOptions engine = {.state_slots = 8, .sessions_max = 6, .seed = 1};
+  // Ticks depend on no clock.
+  EngineOptions engine = {.state_slots = 8,
+                          .sessions_max = 6,
+                          .prompt_time_per_tick = absl::InfiniteDuration(),
+                          .prompt_time_per_tick_idle = absl::InfiniteDuration(),
+                          .seed = 1};
   ForwardLimits limits;
   const Tokenizer* tokenizer = nullptr;
 };
@@ -54,6 +59,7 @@ class LoopHarness {
   static constexpr size_t kSinkCapacity = 1 << 16;
 
   explicit LoopHarness(HarnessOptions options = {});
+  LoopHarness(HarnessOptions options, std::shared_ptr<Model> model);
   ~LoopHarness();
 
   absl::Time now() const { return now_; }
@@ -82,9 +88,11 @@ class LoopHarness {
   absl::StatusOr<SessionInfo> Delete(DeleteSessionRequest request);
   absl::StatusOr<SessionInfo> Fork(ForkSessionRequest request);
   absl::StatusOr<SessionPage> List(ListSessionsRequest request);
-  OracleState StateOf(const std::string& id);
+  std::vector<std::byte> StateBytesOf(const std::string& id);
+  OracleState StateOf(const std::string& id) { return OracleModel::Parse(StateBytesOf(id)); }
+  OracleModel& oracle() { return dynamic_cast<OracleModel&>(*model); }
 
-  OracleModel model;
+  std::shared_ptr<Model> model;
   EngineOptions options;
   Mailbox mailbox;
   Ledger ledger;
