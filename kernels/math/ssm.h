@@ -11,23 +11,15 @@ namespace mambad::kernels {
 // (s0 + s1) + (s2 + s3). Absent terms (N below 4) count as +0.
 inline constexpr int kStateSumWays = 4;
 
-// What a token brings to a channel before any state is touched.
 template <class V>
-struct ChannelToken {
-  V delta;    // softplus(delta_raw + bias)
-  V delta_x;  // delta * x
-};
-
-template <class V>
-MAMBAD_LANE ChannelToken<V> MakeChannelToken(V delta_raw, V bias, V x) {
-  const V delta = Softplus(delta_raw + bias);
-  return {delta, delta * x};
+MAMBAD_LANE V Delta(V delta_raw, V bias) {
+  return Softplus(delta_raw + bias);
 }
 
 // h <- exp(delta * A) * h + (delta * x) * B for one n.
 template <class V>
-MAMBAD_LANE V StateStep(V h, const ChannelToken<V>& token, V decay_log2, V b) {
-  return MulAdd(Exp2NonPositive(token.delta * decay_log2), h, token.delta_x * b);
+MAMBAD_LANE V StateStep(V h, V delta, V delta_x, V decay_log2, V b) {
+  return MulAdd(Exp2NonPositive(delta * decay_log2), h, delta_x * b);
 }
 
 // The sum over n, with the skip.

@@ -76,10 +76,9 @@ MAMBAD_LANE void Prepare(const SelectiveScanParams& params, const SelectiveScanI
                          std::int64_t channel, PreparedPair& pair) {
   const auto part = ChannelLanes<V, kFull>::At(channel, params.channels);
   const V bias = params.delta_bias != nullptr ? part.Load(params.delta_bias + channel) : V::Set(0.0f);
-  const V raw = part.Load(in.delta_raw + token * in.delta_stride + channel);
-  const ChannelToken<V> made = MakeChannelToken(raw, bias, part.Load(in.x + token * in.x_stride + channel));
-  made.delta.Store(pair.delta);
-  made.delta_x.Store(pair.delta_x);
+  const V delta = Delta(part.Load(in.delta_raw + token * in.delta_stride + channel), bias);
+  delta.Store(pair.delta);
+  (delta * part.Load(in.x + token * in.x_stride + channel)).Store(pair.delta_x);
   Silu(part.Load(in.z + token * in.z_stride + channel)).Store(pair.gate);
 }
 
@@ -92,10 +91,11 @@ MAMBAD_LANE void Advance(const SelectiveScanParams& params, const SelectiveScanI
   const std::int64_t N = params.state_size;
   const float* b = in.b + token * in.bc_stride;
   const float* c = in.c + token * in.bc_stride;
-  const ChannelToken<V> made = {V::Load(pair.delta), V::Load(pair.delta_x)};
+  const V delta = V::Load(pair.delta);
+  const V delta_x = V::Load(pair.delta_x);
   // h(n) <- step, and sum + C[n] * h(n).
   const auto advance = [&](std::int64_t n, V sum) __attribute__((always_inline)) {
-    const V h = StateStep(state.Load(n), made, V::Load(decay.row[n]), V::Set(b[n]));
+    const V h = StateStep(state.Load(n), delta, delta_x, V::Load(decay.row[n]), V::Set(b[n]));
     state.Store(h, n);
     return MulAdd(V::Set(c[n]), h, sum);
   };
