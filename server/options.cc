@@ -1,7 +1,9 @@
 #include "server/options.h"
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -17,6 +19,11 @@ constexpr uint32_t kDefaultSlotsMax = 512;
 constexpr uint32_t kSmallModelSlots = 64;
 constexpr uint64_t kSmallStateMemory = uint64_t{64} << 20;
 constexpr size_t kModelIdBytesMax = 128;
+
+bool IsModelIdChar(char c) {
+  return std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+         std::string_view("._:-").find(c) != std::string_view::npos;
+}
 
 absl::Status CheckAddress(const std::string& flag, const std::string& text, bool insecure_plaintext) {
   const absl::StatusOr<Address> address = ParseAddress(text);
@@ -134,21 +141,25 @@ EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes)
 }
 
 absl::StatusOr<std::string> ModelId(const ServeOptions& options) {
-  std::string id = options.model_id;
-  if (id.empty() && options.model.model.starts_with("shape:")) id = options.model.model.substr(6);
-  if (id.empty()) {
+  if (!options.model_id.empty()) {
+    if (options.model_id.size() <= kModelIdBytesMax && std::ranges::all_of(options.model_id, IsModelIdChar)) {
+      return options.model_id;
+    }
+    return absl::InvalidArgumentError("--model-id must be 1 to 128 characters of [A-Za-z0-9._:-]");
+  }
+  std::string id;
+  if (options.model.model.starts_with("shape:")) {
+    id = options.model.model.substr(6);
+  } else {
     std::error_code ignored;
     const std::filesystem::path folder = std::filesystem::weakly_canonical(options.model.model, ignored);
     id = folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
   }
-  const bool usable = !id.empty() && id.size() <= kModelIdBytesMax && std::ranges::all_of(id, [](char c) {
-    return c > ' ' && c < 0x7f && c != '/' && c != '"' && c != '\\';
-  });
-  if (!usable) {
-    return absl::InvalidArgumentError(
-        "--model-id must be 1 to 128 printable characters without space, slash, quote and backslash");
+  for (char& c : id) {
+    if (!IsModelIdChar(c)) c = '-';
   }
-  return id;
+  if (id.empty()) id = "model";
+  return id.substr(0, kModelIdBytesMax);
 }
 
 }  // namespace mambad

@@ -59,8 +59,8 @@ uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes);
 
 EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes);
 
-// The id under which a model is served: the folder's name, or NAME of shape:NAME. INVALID_ARGUMENT when that
-// is no usable id (1 to 128 printable characters without '/').
+// The id under which a model is served: --model-id, else the folder's name (or NAME of shape:NAME) with every
+// character that an id may not have as '-'. INVALID_ARGUMENT when --model-id is no id.
 absl::StatusOr<std::string> ModelId(const ServeOptions& options);
 
 }  // namespace mambad

@@ -26,8 +26,11 @@ namespace mambad {
 namespace {
 
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
-// From the end of the drain: calls that are left get this long to be told, then gRPC this long to stop.
+// After the drain: what has not ended yet gets this long to be told, or, when every request has, small calls
+// get this long to answer. Idle connections would use it up: clients that do not poll never say goodbye.
 constexpr absl::Duration kCallsEnd = absl::Seconds(2);
+constexpr absl::Duration kSmallCallsEnd = absl::Milliseconds(200);
+// Then gRPC gets this long to stop.
 constexpr absl::Duration kShutdownHangs = absl::Seconds(10);
 
 // SIGTERM and SIGINT as a question rather than an interruption. Constructed before any other thread exists,
@@ -78,12 +81,12 @@ absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& o
   ForwardLimits limits;
   limits.decode_rows = options.decode_rows;
   limits.prompt_tokens = std::max(options.prompt_tokens_per_tick, limits.prompt_tokens);
-  MAMBAD_ASSIGN_OR_RETURN(ModelAndText loaded, Load(options.model, limits, log));
+  MAMBAD_ASSIGN_OR_RETURN(const ModelAndText loaded, Load(options.model, limits, log));
   EngineOptions engine_options = ToEngineOptions(options, loaded.model->state_layout().bytes);
   engine_options.log = log;
   auto serving = std::make_shared<Serving>();
   MAMBAD_ASSIGN_OR_RETURN(serving->model_id, ModelId(options));
-  serving->defaults = std::move(loaded.defaults);
+  serving->defaults = loaded.defaults;
   if (loaded.tokenizer != nullptr) {
     MAMBAD_ASSIGN_OR_RETURN(const std::vector<uint32_t> added,
                             loaded.tokenizer->Encode("", {.add_special_tokens = true}));
@@ -137,7 +140,7 @@ void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* 
     }
   }
   StartWatchdog(kCallsEnd + kShutdownHangs);
-  server->ShutDown(absl::Now() + kCallsEnd);
+  server->ShutDown(absl::Now() + (drained->load() ? kSmallCallsEnd : kCallsEnd));
 }
 
 }  // namespace
@@ -148,11 +151,12 @@ int RunServe(const ServeOptions& options) {
   InitLog(options.log_format, options.log_level);
   gpr_set_log_function(&ForwardGrpcLog);
 
-  const absl::StatusOr<std::unique_ptr<Server>> server =
-      Server::Listen({.grpc_address = *ParseAddress(options.grpc_address),
-                      .http_address = *ParseAddress(options.http_address),
-                      .model_id = *ModelId(options),
-                      .default_deadline = options.default_deadline});
+  ServerOptions server_options;
+  server_options.grpc_address = *ParseAddress(options.grpc_address);
+  server_options.http_address = *ParseAddress(options.http_address);
+  server_options.model_id = *ModelId(options);
+  server_options.default_deadline = options.default_deadline;
+  const absl::StatusOr<std::unique_ptr<Server>> server = Server::Listen(server_options);
   if (!server.ok()) {
     FinishLog();
     return FailWith(server.status());
