@@ -158,8 +158,9 @@ class EngineImpl final : public Engine {
     return {{"weights", model_->info().weight_bytes},
             {"workspace", model_->info().workspace_bytes},
             {StatePool::kLedgerName, pool_bytes_},
-            {"request queue", options_.queue_tokens_max * sizeof(uint32_t) +
-                                  options_.queue_requests_max * uint64_t{sizeof(OpenRequest)}}};
+            {"open requests",
+             options_.queue_tokens_max * sizeof(uint32_t) +
+                 (uint64_t{options_.queue_requests_max} + options_.state_slots) * sizeof(OpenRequest)}};
   }
   bool healthy() const override { return !ledger_.device_lost(); }
 

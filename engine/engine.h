@@ -42,7 +42,7 @@ struct EngineOptions {
   absl::Duration session_ttl_default = absl::Hours(24);
 
   uint32_t queue_requests_max = 1024;
-  uint64_t queue_tokens_max = 1ull << 22;
+  uint64_t queue_tokens_max = 1ull << 22;  // of all prompts that are not read to their end
   uint64_t prompt_tokens_max = 1ull << 21;
 
   uint32_t decode_rows_max = 512;

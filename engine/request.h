@@ -72,6 +72,8 @@ struct GenerationRequest {
   absl::Time deadline = absl::InfiniteFuture();
   std::optional<absl::Duration> max_queue_time;
   std::optional<uint64_t> expect_position;  // sessions only
+
+  uint64_t input_tokens() const { return prompt.size() + score_text.size(); }
 };
 
 // The limits of a model and its pool that a request is checked against.

@@ -134,7 +134,8 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
   }
   timers_.Erase(request.ticket);
   mailbox_.Close(request.ticket);
-  ledger_.Finish(request.request, was_running, status.code(), now_ - request.request.arrival);
+  ReleasePrompt(request);
+  ledger_.Finish(request.request.method, was_running, status.code(), now_ - request.request.arrival);
   request.sink->Push(EndEvent{.status = std::move(status), .usage = usage});
   const auto entry = open_.find(request.ticket);
   ended_.push_back(std::move(entry->second));
@@ -172,7 +173,7 @@ absl::Status EngineLoop::Start(OpenRequest& request) {
   const absl::Duration queue_time = now_ - request.queued_at;
   request.phase = OpenRequest::Phase::kPrompt;
   request.admitted_at = now_;
-  ledger_.Start(wanted, queue_time);
+  ledger_.Start(queue_time);
   prompts_.push_back(&request);
   MAMBAD_RETURN_IF_ERROR(TakeSlots(request));
 

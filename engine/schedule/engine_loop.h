@@ -115,6 +115,7 @@ class EngineLoop {
   std::vector<PromptRow> PlanPromptRows(uint32_t budget);
   void DeliverPrompt(const PromptRow& row, uint64_t* emitted);
   void BeginOutput(OpenRequest& request, std::span<const LogitsResult> samples, uint64_t* emitted);
+  void ReleasePrompt(OpenRequest& request);
   void FinishAppend(OpenRequest& request);
   void AdoptPrompt(OpenRequest& request);
   void FinishScore(OpenRequest& request);

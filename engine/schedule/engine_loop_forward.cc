@@ -227,6 +227,7 @@ void EngineLoop::BeginOutput(OpenRequest& request, std::span<const LogitsResult>
   decoding_.push_back(&request);
   request.phase = OpenRequest::Phase::kDecode;
   if (request.session != nullptr) AdoptPrompt(request);
+  ReleasePrompt(request);
   SetSessionState(request);
   for (uint32_t i = 1; i < request.candidates.size(); ++i) {
     if (absl::Status status = pool_->Copy(request.slots[0], request.slots[i]); !status.ok()) {
@@ -234,6 +235,13 @@ void EngineLoop::BeginOutput(OpenRequest& request, std::span<const LogitsResult>
     }
   }
   for (uint32_t i = 0; i < request.candidates.size(); ++i) Emit(request, i, samples[i], emitted);
+}
+
+// Nobody looks at the prompt any more.
+void EngineLoop::ReleasePrompt(OpenRequest& request) {
+  request.request.prompt = {};
+  request.request.score_text = {};
+  ledger_.ReleaseTokens(std::exchange(request.tokens_kept, 0));
 }
 
 void EngineLoop::FinishAppend(OpenRequest& request) {

@@ -17,10 +17,6 @@ absl::Duration RetryAfterOf(std::optional<absl::Duration> predicted) {
   return std::clamp(predicted.value_or(kRetryAfterUnknown), kRetryAfterMin, kRetryAfterMax);
 }
 
-uint64_t TokensOf(const GenerationRequest& request) {
-  return request.prompt.size() + request.score_text.size();
-}
-
 uint64_t& CountOf(EngineStats::ByMethodAndCode& counts, Method method, absl::StatusCode code) {
   const auto index = static_cast<size_t>(code);
   MAMBAD_CHECK(index < kStatusCodeCount);
@@ -51,7 +47,7 @@ absl::Status Ledger::Accept(const GenerationRequest& request, absl::Time now) {
   }
   ++stats_.requests_accepted;
   ++stats_.requests_waiting;
-  queue_tokens_ += TokensOf(request);
+  tokens_ += request.input_tokens();
   return absl::OkStatus();
 }
 
@@ -60,7 +56,7 @@ absl::Status Ledger::Refuse(const GenerationRequest& request, absl::Time now) co
   if (draining_) return DrainingError();
   const std::optional<absl::Duration> predicted = PredictWait(load_, request.candidate_count);
   if (stats_.requests_waiting >= queue_requests_max_ ||
-      TokensOf(request) > queue_tokens_max_ - queue_tokens_) {
+      request.input_tokens() > queue_tokens_max_ - tokens_) {
     return MakeError(absl::StatusCode::kResourceExhausted, "the queue is full",
                      {.reason = reason::kQueueFull, .retry_after = RetryAfterOf(predicted)});
   }
@@ -101,23 +97,26 @@ bool Ledger::device_lost() const {
   return device_lost_;
 }
 
-void Ledger::Start(const GenerationRequest& request, absl::Duration queue_time) {
+void Ledger::Start(absl::Duration queue_time) {
   std::lock_guard lock(mu_);
   MAMBAD_CHECK(stats_.requests_waiting > 0);
   --stats_.requests_waiting;
   ++stats_.requests_running;
-  queue_tokens_ -= TokensOf(request);
   stats_.queue_time.Observe(absl::ToDoubleSeconds(queue_time));
 }
 
-void Ledger::Finish(const GenerationRequest& request, bool was_running, absl::StatusCode code,
-                    absl::Duration duration) {
+void Ledger::ReleaseTokens(uint64_t tokens) {
+  std::lock_guard lock(mu_);
+  MAMBAD_CHECK(tokens <= tokens_);
+  tokens_ -= tokens;
+}
+
+void Ledger::Finish(Method method, bool was_running, absl::StatusCode code, absl::Duration duration) {
   std::lock_guard lock(mu_);
   uint64_t& from = was_running ? stats_.requests_running : stats_.requests_waiting;
   MAMBAD_CHECK(from > 0);
   --from;
-  if (!was_running) queue_tokens_ -= TokensOf(request);
-  ++CountOf(stats_.requests_finished, request.method, code);
+  ++CountOf(stats_.requests_finished, method, code);
   stats_.request_duration.Observe(absl::ToDoubleSeconds(duration));
 }
 

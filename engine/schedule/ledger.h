@@ -44,10 +44,11 @@ class Ledger {
   bool device_lost() const;
 
   // Waiting to running.
-  void Start(const GenerationRequest& request, absl::Duration queue_time);
+  void Start(absl::Duration queue_time);
+  // `tokens` of an accepted request are no longer kept: its prompt has been read, or it has ended.
+  void ReleaseTokens(uint64_t tokens);
   // Waiting or running to finished.
-  void Finish(const GenerationRequest& request, bool was_running, absl::StatusCode code,
-              absl::Duration duration);
+  void Finish(Method method, bool was_running, absl::StatusCode code, absl::Duration duration);
   void FinishCandidate(FinishReason reason);
 
   // What one forward pass did.
@@ -76,7 +77,7 @@ class Ledger {
   mutable std::mutex mu_;
   EngineStats stats_;                         // guarded by mu_
   SlotLoad load_;                             // guarded by mu_
-  uint64_t queue_tokens_ = 0;                 // guarded by mu_
+  uint64_t tokens_ = 0;                       // guarded by mu_; of prompts that are kept
   bool draining_ = false;                     // guarded by mu_
   bool device_lost_ = false;                  // guarded by mu_
   absl::Time last_tick_ = absl::UnixEpoch();  // guarded by mu_

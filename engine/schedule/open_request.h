@@ -29,6 +29,7 @@ struct OpenRequest {
               absl::Time queued_at_in)
       : ticket(ticket_in),
         request(std::move(request_in)),
+        tokens_kept(request.input_tokens()),
         sink(std::move(sink_in)),
         queued_at(queued_at_in) {}
   OpenRequest(const OpenRequest&) = delete;  // candidates and reader point into it
@@ -47,7 +48,8 @@ struct OpenRequest {
   }
 
   const RequestTicket ticket;
-  const GenerationRequest request;
+  GenerationRequest request;  // its prompt is given back when it has been read
+  uint64_t tokens_kept;       // of the prompt, as the ledger counts them
   const std::shared_ptr<TokenSink> sink;
   const absl::Time queued_at;
 

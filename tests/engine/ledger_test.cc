@@ -26,7 +26,9 @@ TEST(LedgerTest, BoundsTheQueueByRequestsAndByTokens) {
   const absl::Status full = ledger.Accept(Request(0), kNow);
   EXPECT_EQ(DetailOf(full).reason, reason::kQueueFull);
   EXPECT_TRUE(DetailOf(full).retry_after.has_value());
-  ledger.Start(Request(60), absl::ZeroDuration());
+  ledger.Start(absl::ZeroDuration());
+  EXPECT_TRUE(absl::IsResourceExhausted(ledger.Accept(Request(1), kNow)));
+  ledger.ReleaseTokens(60);
   EXPECT_TRUE(ledger.Accept(Request(60), kNow).ok());
 }
 
@@ -34,14 +36,14 @@ TEST(LedgerTest, KeepsEveryRequestInExactlyOnePlace) {
   Ledger ledger(10, 100, 8, 64);
   ASSERT_TRUE(ledger.Accept(Request(1), kNow).ok());
   ASSERT_TRUE(ledger.Accept(Request(1), kNow).ok());
-  ledger.Start(Request(1), absl::Seconds(1));
-  ledger.Finish(Request(1), /*was_running=*/false, absl::StatusCode::kCancelled, absl::Seconds(1));
+  ledger.Start(absl::Seconds(1));
+  ledger.Finish(Method::kGenerate, /*was_running=*/false, absl::StatusCode::kCancelled, absl::Seconds(1));
   EngineStats stats = ledger.Stats();
   EXPECT_EQ(stats.requests_accepted, 2u);
   EXPECT_EQ(stats.requests_running, 1u);
   EXPECT_EQ(stats.requests_waiting, 0u);
   EXPECT_EQ(stats.requests_finished[0][static_cast<int>(absl::StatusCode::kCancelled)], 1u);
-  ledger.Finish(Request(1), /*was_running=*/true, absl::StatusCode::kOk, absl::Seconds(2));
+  ledger.Finish(Method::kGenerate, /*was_running=*/true, absl::StatusCode::kOk, absl::Seconds(2));
   stats = ledger.Stats();
   EXPECT_EQ(stats.requests_running, 0u);
   EXPECT_EQ(stats.request_duration.count, 2u);
