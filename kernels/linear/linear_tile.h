@@ -82,11 +82,14 @@ class Tile {
   [[gnu::always_inline]] static void Step(const TileBlock& block, const std::byte* weights, std::int64_t k,
                                           const X* const (&x)[kRows],
                                           typename Isa::Acc (&acc)[kRows][kPanels]) {
+    // Rows outside: the panels' weights stay in registers (the compiler loads each once), x comes and goes.
 #pragma GCC unroll 16
-    for (int p = 0; p < kPanels; ++p) {
-      const typename Isa::Weights w = Isa::Load(weights + p * block.panel_bytes + k * Isa::kStepBytes);
+    for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) Isa::MultiplyAdd(acc[r][p], w, x[r][k]);
+      for (int p = 0; p < kPanels; ++p) {
+        const typename Isa::Weights w = Isa::Load(weights + p * block.panel_bytes + k * Isa::kStepBytes);
+        Isa::MultiplyAdd(acc[r][p], w, x[r][k]);
+      }
     }
   }
 };
