@@ -36,7 +36,6 @@ std::optional<int> Parse(CLI::App& app, int argc, const char* const* argv) {
 
 int Main(int argc, const char* const* argv) {
   CLI::App app("mambactl: talk to a mambad server", "mambactl");
-  app.require_subcommand(1);
   app.fallthrough();
   app.set_version_flag("--version", "mambactl " MAMBAD_VERSION);
   app.option_defaults()->always_capture_default(false);
@@ -56,7 +55,7 @@ int Main(int argc, const char* const* argv) {
   for (const Verb& verb : verbs) {
     if (verb.app->parsed()) return verb.run(globals);
   }
-  return kExitUsage;
+  return FailUsage("a verb is needed: generate, chat, score, session, health or bench (see mambactl --help)");
 }
 
 }  // namespace mambad::ctl

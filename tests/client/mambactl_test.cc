@@ -224,6 +224,13 @@ TEST_F(MambactlTest, WrongCommandLinesExitWithTwoAndOneLine) {
   EXPECT_EQ(server_.calls(), 0);
 }
 
+TEST_F(MambactlTest, NamesAnUnknownVerbAndAMissingOne) {
+  EXPECT_THAT(Run({"no-such-verb"}).err, HasSubstr("no-such-verb"));
+  const ProcessResult result = RunProcess({kMambactl});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_THAT(result.err, HasSubstr("a verb is needed: generate, chat"));
+}
+
 TEST_F(MambactlTest, SaysWhenNothingListens) {
   const ProcessResult result =
       RunProcess({kMambactl, "generate", "--prompt", "x", "--server", "127.0.0.1:1"});
