@@ -10,7 +10,7 @@ build_tools="g++ cmake ninja-build pkg-config curl ca-certificates"
 build_libraries="libabsl-dev libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler
   prometheus-cpp-dev libcpp-httplib-dev libcli11-dev libspdlog-dev nlohmann-json3-dev libutf8proc-dev
   libpcre2-dev libxxhash-dev libssl-dev zlib1g-dev"
-test_tools="libgtest-dev libgmock-dev libbenchmark-dev python3-grpcio python3-protobuf procps xz-utils"
+test_tools="libgtest-dev libgmock-dev python3-grpcio python3-protobuf procps xz-utils"
 
 case "${1:-build}" in
   build) packages="$build_tools $build_libraries" promtool= ;;
