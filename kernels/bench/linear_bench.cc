@@ -2,11 +2,10 @@
 //
 //   linear_bench [f32|bf16] [threads] [rows,rows,...] [d_model]
 //
-// Every repetition uses another copy of the weight, enough of them that none is still in a cache when the
-// batch is small: what is printed is what a forward pass sees. A row of "model" sums one pass over all layers
-// and the head.
+// A pass uses one copy of the weight per layer, so that a small batch reads memory and not a cache, as a
+// forward pass does (the head, one copy, partly stays in a large L3). A row of "model" sums one pass over all
+// layers and the head.
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -19,21 +18,18 @@
 #endif
 
 #include "kernels/base/check.h"
+#include "kernels/bench/best_of.h"
 #include "kernels/bench/roof.h"
 #include "kernels/linear/linear.h"
 
 namespace mambad::kernels {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+constexpr double kBudgetSeconds = 0.3;  // per shape and row count
 
 // fp32 FMA throughput with independent register chains, in GFLOP/s of all threads; 0 without AVX2.
 #if defined(__x86_64__)
-constexpr int kFmaRounds = 4'000'000;
+constexpr int kFmaRounds = 500'000;
 
 __attribute__((target("avx2,fma"))) float FmaChains() {
   constexpr int kChains = 12;
@@ -52,14 +48,11 @@ __attribute__((target("avx2,fma"))) float FmaChains() {
 
 double FmaPeak(Device& device) {
   if (!Supported(CpuPath::kAvx2)) return 0;
-  double best = 1e9;
-  for (int pass = 0; pass < 5; ++pass) {
+  const double best = BestOf(0.1, [&](int) {
     std::vector<float> sinks(device.pool().threads());
-    const auto start = Clock::now();
     device.pool().Run([&](int worker, int) { sinks[worker] = FmaChains(); });
-    best = std::min(best, SecondsSince(start));
     MAMBAD_CHECK(sinks[0] > 0);
-  }
+  });
   return 12.0 * 8 * 2 * kFmaRounds * device.pool().threads() / best * 1e-9;
 }
 #else
@@ -94,21 +87,17 @@ Options Parse(int argc, char** argv) {
   return options;
 }
 
-// The best of `passes` runs over all copies, per use: the roof and the peak are bests too, and a best
-// survives a shared machine.
-double BestSeconds(Stream& stream, const std::vector<PackedLinear>& copies, std::int64_t rows,
-                   const std::vector<float>& x, std::vector<float>& y, int passes) {
-  double best = 1e9;
-  for (int pass = 0; pass < passes; ++pass) {
-    const auto start = Clock::now();
+// Seconds per use, at best, of one pass over all copies.
+double SecondsPerUse(Stream& stream, const std::vector<PackedLinear>& copies, std::int64_t rows,
+                     const std::vector<float>& x, std::vector<float>& y) {
+  const double seconds = BestOf(kBudgetSeconds, [&](int) {
     for (const PackedLinear& weight : copies) {
       const LinearArgs args = {
           .x = x.data(), .ldx = weight.cols(), .y = y.data(), .ldy = weight.rows(), .rows = rows};
       MAMBAD_CHECK(Linear(stream, weight, args).ok());
     }
-    best = std::min(best, SecondsSince(start) / copies.size());
-  }
-  return best;
+  });
+  return seconds / copies.size();
 }
 
 void Main(const Options& options) {
@@ -142,9 +131,7 @@ void Main(const Options& options) {
       std::vector<float> y(rows * shape.M);
       const double flops = 2.0 * rows * shape.M * shape.K;
       const double bytes = copies[0].bytes();
-      const double estimate = copies.size() * (flops / 100e9 + bytes / 20e9);
-      const int passes = std::clamp(static_cast<int>(0.3 / estimate), 3, 200);
-      const double seconds = BestSeconds(*stream, copies, rows, x, y, passes);
+      const double seconds = SecondsPerUse(*stream, copies, rows, x, y);
       model_seconds[b] += seconds * shape.per_model;
       model_bytes[b] += bytes * shape.per_model;
       model_flops[b] += flops * shape.per_model;

@@ -11,8 +11,9 @@ namespace mambad::kernels {
 
 inline constexpr std::size_t kRoofBytes = std::size_t{1} << 30;
 
-// GB/s (10^9 bytes) of reading kRoofBytes with all threads of the device, the best of a few passes over a few
-// access patterns. Takes about a second; the memory is given back. ResourceExhausted when it does not fit.
+// GB/s (10^9 bytes) of reading kRoofBytes with all threads of the device: every piece of it at the best of a
+// few passes over a few access patterns. Takes about a second; the memory is given back. ResourceExhausted
+// when it does not fit.
 absl::StatusOr<double> MeasureReadRoof(Device& device);
 
 }  // namespace mambad::kernels
