@@ -22,7 +22,7 @@ struct Usage {
   uint64_t input_tokens = 0;  // this request's prompt only
   uint64_t cached_input_tokens = 0;
   uint64_t output_tokens = 0;     // emitted tokens of this candidate, EOS and stop tokens included
-  uint64_t session_position = 0;  // consumed tokens of the state after this turn
+  uint64_t session_position = 0;  // after this turn; 0 without a session
 };
 
 struct TopLogprob {

@@ -108,7 +108,9 @@ std::string Answer::StatsLine() const {
   if (usage_.has_value()) {
     parts.push_back(absl::StrCat(usage_->output_tokens(), " tokens"));
     parts.push_back(absl::StrCat("prompt ", usage_->input_tokens()));
-    parts.push_back(absl::StrCat("position ", usage_->session_position()));
+    if (usage_->session_position() > 0) {
+      parts.push_back(absl::StrCat("position ", usage_->session_position()));
+    }
   }
   for (const v1::Candidate& candidate : candidates_)
     parts.push_back(v1::FinishReason_Name(candidate.finish_reason()));
