@@ -242,8 +242,8 @@ absl::StatusOr<ListSessionsRequest> FromProto(const v1::ListSessionsRequest& pro
 }
 
 TokenView ViewOf(const OutputOptions& output, const Serving& serving) {
-  const bool text = serving.tokenizer() != nullptr && !output.skip_text;
-  return {.tokenizer = serving.tokenizer(), .token_ids = output.token_ids || !text};
+  const Tokenizer* tokenizer = output.skip_text ? nullptr : serving.tokenizer();
+  return {.tokenizer = tokenizer, .token_ids = output.token_ids || tokenizer == nullptr};
 }
 
 void ToProto(const StartedEvent& event, const std::string& request_id, v1::Started* proto) {

@@ -76,11 +76,18 @@ void StartWatchdog(absl::Duration limit) {
   }).detach();
 }
 
+std::string MiB(uint64_t bytes) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
+  return text;
+}
+
 absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& options) {
   const auto log = [](const std::string& line) { Log(LogLevel::kInfo, line); };
   ForwardLimits limits;
   limits.decode_rows = options.decode_rows;
   limits.prompt_tokens = std::max(options.prompt_tokens_per_tick, limits.prompt_tokens);
+  const absl::Time start = absl::Now();
   MAMBAD_ASSIGN_OR_RETURN(const ModelAndText loaded, Load(options.model, limits, log));
   EngineOptions engine_options = ToEngineOptions(options, loaded.model->state_layout().bytes);
   engine_options.log = log;
@@ -93,13 +100,10 @@ absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& o
     serving->adds_special_tokens = !added.empty();
   }
   MAMBAD_ASSIGN_OR_RETURN(serving->engine, Engine::Create(loaded.model, loaded.tokenizer, engine_options));
+  Log(LogLevel::kInfo, "model loaded",
+      {{"weights", MiB(loaded.model->info().weight_bytes)},
+       {"seconds", absl::ToDoubleSeconds(absl::Now() - start)}});
   return serving;
-}
-
-std::string MiB(uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
-  return text;
 }
 
 // The memory ceiling: one line per user, and their sum.
