@@ -6,6 +6,7 @@
 #ifndef MAMBAD_SERVER_BACKEND_H_
 #define MAMBAD_SERVER_BACKEND_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -42,11 +43,17 @@ class Backend {
   // does the work: late, but nothing is lost.
   void Deliver(const std::function<void()>& job);
 
+  // Generation calls whose status gRPC has not sent yet.
+  int open_calls() const { return open_calls_.load(); }
+  void CallOpened() { open_calls_.fetch_add(1); }
+  void CallClosed() { open_calls_.fetch_sub(1); }
+
   absl::Time start_time() const { return start_time_; }
 
  private:
   const absl::Duration default_deadline_;
   const absl::Time start_time_;
+  std::atomic<int> open_calls_{0};
   mutable std::mutex mu_;
   std::shared_ptr<const Serving> serving_;  // guarded by mu_
   WorkerPool tokenizing_;

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -58,8 +59,14 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   // Writes the request's log line.
   void RecordEnd(const EndEvent& end, const absl::Status& status);
 
-  void KeepAlive(std::shared_ptr<GenerationCall> self) { self_ = std::move(self); }
-  void Release() { self_.reset(); }
+  void KeepAlive(std::shared_ptr<GenerationCall> self) {
+    self_ = std::move(self);
+    backend_->CallOpened();
+  }
+  void Release() {
+    backend_->CallClosed();
+    self_.reset();
+  }
 
   Backend* backend() const { return backend_; }
   const Serving& serving() const { return *serving_; }

@@ -137,14 +137,14 @@ void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* 
   const auto drained = std::make_shared<std::atomic<bool>>(false);
   server->Drain(absl::Now() + options.drain_timeout, [drained] { drained->store(true); });
   const absl::Time give_up = absl::Now() + options.drain_timeout + kCallsEnd;
-  while (!drained->load() && absl::Now() < give_up) {
+  while ((!drained->load() || server->HasOpenCalls()) && absl::Now() < give_up) {
     if (signals->Wait(kPoll)) {
       Log(LogLevel::kWarning, "second signal: the process ends at once");
       ExitNow(kExitFailure);
     }
   }
-  StartWatchdog(kCallsEnd + kShutdownHangs);
-  server->ShutDown(absl::Now() + (drained->load() ? kSmallCallsEnd : kCallsEnd));
+  StartWatchdog(kSmallCallsEnd + kShutdownHangs);
+  server->ShutDown(absl::Now() + kSmallCallsEnd);
 }
 
 }  // namespace

@@ -122,6 +122,8 @@ void Server::Drain(absl::Time deadline, std::function<void()> drained) {
   (*serving)->engine->Drain(deadline, std::move(drained));
 }
 
+bool Server::HasOpenCalls() const { return parts_->backend.open_calls() > 0; }
+
 void Server::MarkUnhealthy() {
   parts_->healthy.store(false);
   SetServing(false);

@@ -42,6 +42,8 @@ class Server {
   // Health says NOT_SERVING; the engine accepts nothing new, what runs may finish until `deadline`. `drained`
   // is called once, on any thread.
   void Drain(absl::Time deadline, std::function<void()> drained);
+  // Whether a generation call has not had its status yet: it lags behind the engine's end of the request.
+  bool HasOpenCalls() const;
   // The device was lost: health says NOT_SERVING, /healthz 503.
   void MarkUnhealthy();
 
