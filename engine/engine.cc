@@ -114,7 +114,9 @@ class EngineImpl final : public Engine {
     return mailbox_->Submit(std::move(request), std::move(sink), now);
   }
 
-  void Cancel(RequestTicket ticket) override { mailbox_->Cancel(ticket); }
+  void Cancel(RequestTicket ticket, absl::Status status) override {
+    mailbox_->Cancel(ticket, std::move(status));
+  }
 
   void CreateSession(CreateSessionRequest request, absl::Time deadline, SessionDone done) override {
     Post(CreateCommand{std::move(request), deadline, std::move(done)});

@@ -76,8 +76,11 @@ class Engine {
   // to End.
   virtual absl::StatusOr<RequestTicket> Submit(GenerationRequest request,
                                                std::shared_ptr<TokenSink> sink) = 0;
-  // Ends a request with CANCELLED at the next tick; unknown or ended tickets are ignored.
-  virtual void Cancel(RequestTicket ticket) = 0;
+  // Ends a request at the next tick with `status`, which its End event and the counts then carry. Ignored
+  // when the request is unknown, has ended, was cancelled before, or only has its last token to consume.
+  // REQUIRES: status is not OK.
+  virtual void Cancel(RequestTicket ticket,
+                      absl::Status status = absl::CancelledError("the caller cancelled")) = 0;
 
   // Session verbs (AppendInput is a Submit with Method::kAppendInput). `done` is called exactly once. Each
   // ends with DEADLINE_EXCEEDED when no tick took it up by `deadline`.

@@ -5,12 +5,14 @@
 #define MAMBAD_ENGINE_TOKEN_EVENT_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "engine/session_verbs.h"
 
 namespace mambad {
 
@@ -75,6 +77,9 @@ struct ScoredEvent {
 struct EndEvent {
   absl::Status status;
   Usage usage;  // summed over candidates
+  // The session as the turn leaves it, idle again. None: stateless, refused before the session was taken up,
+  // or the session was deleted.
+  std::optional<SessionInfo> session;
 };
 
 using TokenEvent =

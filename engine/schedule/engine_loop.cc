@@ -113,7 +113,7 @@ void EngineLoop::Interrupt(OpenRequest& request, absl::Status status) {
 void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
   MAMBAD_CHECK(!request.ended);
   request.ended = true;
-  const Usage usage = UsageOf(request);
+  EndEvent end = {.status = std::move(status), .usage = UsageOf(request), .session = std::nullopt};
   const bool was_running = request.phase != OpenRequest::Phase::kWaiting;
   if (was_running) {
     std::erase(prompts_, &request);
@@ -130,13 +130,14 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
       session->poisoned = true;
     }
     sessions_.Close(*session, now_);
+    if (!session->deleted) end.session = sessions_.Info(*session);
     request.session = nullptr;
   }
   timers_.Erase(request.ticket);
   mailbox_.Close(request.ticket);
   ReleasePrompt(request);
-  ledger_.Finish(request.request.method, was_running, status.code(), now_ - request.request.arrival);
-  request.sink->Push(EndEvent{.status = std::move(status), .usage = usage});
+  ledger_.Finish(request.request.method, was_running, end.status.code(), now_ - request.request.arrival);
+  request.sink->Push(std::move(end));
   const auto entry = open_.find(request.ticket);
   ended_.push_back(std::move(entry->second));
   open_.erase(entry);

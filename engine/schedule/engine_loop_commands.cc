@@ -30,10 +30,10 @@ bool EngineLoop::TakeCommands() {
   for (Command& command : taken.commands) {
     std::visit([this](auto& each) { Handle(std::move(each)); }, command);
   }
-  for (const RequestTicket ticket : taken.cancels) {
-    const auto entry = open_.find(ticket);
+  for (Mailbox::Cancellation& cancel : taken.cancels) {
+    const auto entry = open_.find(cancel.ticket);
     if (entry == open_.end()) continue;
-    Interrupt(*entry->second, MakeError(absl::StatusCode::kCancelled, "the caller cancelled", {}));
+    Interrupt(*entry->second, std::move(cancel.status));
   }
   return !taken.commands.empty() || !taken.cancels.empty();
 }
@@ -151,6 +151,7 @@ absl::StatusOr<SessionInfo> EngineLoop::Delete(const DeleteSessionRequest& reque
                      {.reason = reason::kEtagMismatch});
   }
   if (session.request != 0) {
+    session.deleted = true;
     EndRequest(*open_.at(session.request), MakeError(absl::StatusCode::kCancelled, "the session was deleted",
                                                      {.reason = reason::kSessionNotFound}));
   }

@@ -34,12 +34,13 @@ void Mailbox::PostDrain(DrainCommand command) {
   changed_.notify_one();
 }
 
-void Mailbox::Cancel(RequestTicket ticket) {
+void Mailbox::Cancel(RequestTicket ticket, absl::Status status) {
+  MAMBAD_CHECK(!status.ok());
   std::lock_guard lock(mu_);
   const auto open = open_.find(ticket);
   if (open == open_.end() || open->second) return;
   open->second = true;
-  cancels_.push_back(ticket);
+  cancels_.push_back({.ticket = ticket, .status = std::move(status)});
   awake_ = true;
   changed_.notify_one();
 }

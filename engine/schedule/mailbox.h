@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/request.h"
 #include "engine/session_verbs.h"
@@ -65,13 +66,17 @@ class Mailbox {
   // False when kVerbsMax commands wait: then `command` is untouched.
   bool PostVerb(Command&& command);
   void PostDrain(DrainCommand command);
-  // Ignored unless the ticket is open.
-  void Cancel(RequestTicket ticket);
+  // Ignored unless the ticket is open and was not cancelled yet. REQUIRES: status is not OK.
+  void Cancel(RequestTicket ticket, absl::Status status);
   void Wake();
 
+  struct Cancellation {
+    RequestTicket ticket;
+    absl::Status status;
+  };
   struct Taken {
     std::deque<Command> commands;
-    std::vector<RequestTicket> cancels;
+    std::vector<Cancellation> cancels;
   };
   Taken TakeAll();
   // The request has ended: later cancels are ignored.
@@ -87,7 +92,7 @@ class Mailbox {
   RequestTicket last_ticket_ = 0;                  // guarded by mu_
   std::deque<Command> commands_;                   // guarded by mu_
   size_t verbs_ = 0;                               // guarded by mu_; among commands_
-  std::vector<RequestTicket> cancels_;             // guarded by mu_
+  std::vector<Cancellation> cancels_;              // guarded by mu_
   absl::flat_hash_map<RequestTicket, bool> open_;  // guarded by mu_; whether it was cancelled
 };
 

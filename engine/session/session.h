@@ -29,6 +29,7 @@ struct Session {
   uint64_t position = 0;
   bool slot_in_use = false;
   bool poisoned = false;      // the state is non-finite; only Delete and Get answer
+  bool deleted = false;       // it goes as soon as its request has ended
   RequestTicket request = 0;  // the one open request; 0: none
 
   // Changed by SessionTable alone, which counts them.

@@ -352,6 +352,70 @@ TEST_F(EngineLoopTest, AppendInputConsumesAllOrNothing) {
   ExpectIdleAt(after);
 }
 
+// What the engine says of the session after `got` is what Get says of it then.
+void ExpectSessionInEnd(LoopHarness& harness, const Transcript& got) {
+  ASSERT_TRUE(got.end.has_value());
+  ASSERT_TRUE(got.end->session.has_value()) << got.end->status;
+  const absl::StatusOr<SessionInfo> info = harness.Get(kSession);
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(got.end->session->id, kSession);
+  EXPECT_EQ(got.end->session->state, SessionState::kIdle);
+  EXPECT_EQ(got.end->session->position, got.end->usage.session_position);
+  EXPECT_EQ(got.end->session->position, info->position);
+  EXPECT_EQ(got.end->session->etag, info->etag);
+  EXPECT_EQ(got.end->session->expire_time, info->expire_time);
+}
+
+TEST_F(EngineLoopTest, EndCarriesTheSessionAsTheTurnLeavesIt) {
+  ExpectSessionInEnd(harness_, harness_.Run(LongTurn(Prompt(3), kSession, 4)));
+  GenerationRequest append = TokensRequest(Prompt(3), 1, kSession);
+  append.method = Method::kAppendInput;
+  ExpectSessionInEnd(harness_, harness_.Run(append));
+  GenerationRequest score = append;
+  score.method = Method::kScore;
+  score.score_text = Prompt(2);
+  ExpectSessionInEnd(harness_, harness_.Run(score));
+  for (const int ticks : {1, 2, 6}) {
+    const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(8)));
+    for (int i = 0; i < ticks; ++i) harness_.Tick();
+    harness_.Cancel(ticket);
+    harness_.Tick();
+    harness_.Of(ticket).Read();
+    ExpectSessionInEnd(harness_, harness_.Of(ticket));
+  }
+}
+
+TEST_F(EngineLoopTest, EndCarriesNoSessionThatTheRequestDidNotTakeUpOrThatIsGone) {
+  EXPECT_FALSE(harness_.Run(LongTurn(Prompt(3), "", 2)).end->session.has_value());
+  EXPECT_FALSE(harness_.Run(LongTurn(Prompt(3), "unknown")).end->session.has_value());
+  const RequestTicket running = harness_.Submit(LongTurn(Prompt(3)));
+  const RequestTicket busy = harness_.Submit(LongTurn(Prompt(3)));
+  harness_.Tick();
+  ASSERT_TRUE(harness_.Delete({.id = kSession}).ok());
+  for (const RequestTicket ticket : {running, busy}) {
+    harness_.Of(ticket).Read();
+    ASSERT_TRUE(harness_.Of(ticket).end.has_value());
+    EXPECT_FALSE(harness_.Of(ticket).end->session.has_value());
+  }
+}
+
+TEST_F(EngineLoopTest, ACancelledRequestEndsAndCountsWithTheStatusOfItsCanceller) {
+  const absl::Status verdict = absl::ResourceExhaustedError("the answer is too large");
+  for (const int ticks : {0, 1, 6}) {
+    const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(8)));
+    for (int i = 0; i < ticks; ++i) harness_.Tick();
+    harness_.Cancel(ticket, verdict);
+    harness_.Cancel(ticket);
+    harness_.Tick();
+    harness_.Of(ticket).Read();
+    ASSERT_TRUE(harness_.Of(ticket).end.has_value());
+    EXPECT_EQ(harness_.Of(ticket).end->status, verdict);
+  }
+  const auto& finished = harness_.ledger.Stats().requests_finished[static_cast<size_t>(Method::kGenerate)];
+  EXPECT_EQ(finished[static_cast<size_t>(absl::StatusCode::kResourceExhausted)], 3u);
+  EXPECT_EQ(finished[static_cast<size_t>(absl::StatusCode::kCancelled)], 0u);
+}
+
 TEST_F(EngineLoopTest, ScoreReadsASessionAndNeverChangesIt) {
   GenerationRequest score;
   score.method = Method::kScore;

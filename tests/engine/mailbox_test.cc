@@ -34,18 +34,22 @@ TEST(MailboxTest, BoundsVerbsAndLeavesARefusedOneWhole) {
   EXPECT_TRUE(mailbox.PostVerb(std::move(refused)));
 }
 
-TEST(MailboxTest, PassesOnOneCancelOfEachOpenRequest) {
+TEST(MailboxTest, PassesOnTheFirstCancelOfEachOpenRequest) {
+  const absl::Status cancelled = absl::CancelledError();
   Mailbox mailbox;
   const RequestTicket first = mailbox.Submit({}, nullptr, absl::UnixEpoch());
   const RequestTicket second = mailbox.Submit({}, nullptr, absl::UnixEpoch());
   EXPECT_NE(first, second);
-  mailbox.Cancel(first);
-  mailbox.Cancel(first);
-  mailbox.Cancel(second + 1);
-  EXPECT_EQ(mailbox.TakeAll().cancels, std::vector<RequestTicket>{first});
-  mailbox.Cancel(first);
+  mailbox.Cancel(first, absl::ResourceExhaustedError("too large"));
+  mailbox.Cancel(first, cancelled);
+  mailbox.Cancel(second + 1, cancelled);
+  const Mailbox::Taken taken = mailbox.TakeAll();
+  ASSERT_EQ(taken.cancels.size(), 1u);
+  EXPECT_EQ(taken.cancels[0].ticket, first);
+  EXPECT_EQ(taken.cancels[0].status, absl::ResourceExhaustedError("too large"));
+  mailbox.Cancel(first, cancelled);
   mailbox.Close(second);
-  mailbox.Cancel(second);
+  mailbox.Cancel(second, cancelled);
   EXPECT_TRUE(mailbox.TakeAll().cancels.empty());
 }
 

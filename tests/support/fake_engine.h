@@ -56,7 +56,7 @@ class FakeEngine : public Engine {
     changed_.notify_all();
     return submitted_.size();
   }
-  void Cancel(RequestTicket ticket) override {
+  void Cancel(RequestTicket ticket, absl::Status) override {
     const std::lock_guard lock(mu_);
     cancelled_.push_back(ticket);
     changed_.notify_all();

@@ -76,7 +76,9 @@ class LoopHarness {
   Transcript& Of(RequestTicket ticket) { return transcripts.at(ticket); }
   // Settles and reads.
   Transcript& Run(GenerationRequest request);
-  void Cancel(RequestTicket ticket) { mailbox.Cancel(ticket); }
+  void Cancel(RequestTicket ticket, absl::Status status = absl::CancelledError()) {
+    mailbox.Cancel(ticket, std::move(status));
+  }
 
   // Verbs: post, tick, answer. Post* only post.
   void PostCreate(CreateSessionRequest request, SessionDone done);
