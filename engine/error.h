@@ -32,6 +32,7 @@ inline constexpr char kNoTokenizer[] = "NO_TOKENIZER";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kNoFreeSlot[] = "NO_FREE_SLOT";
 inline constexpr char kSlowReader[] = "SLOW_READER";
+inline constexpr char kAnswerTooLong[] = "ANSWER_TOO_LONG";
 inline constexpr char kLoading[] = "LOADING";
 inline constexpr char kDraining[] = "DRAINING";
 inline constexpr char kDeadlineTooShort[] = "DEADLINE_TOO_SHORT";

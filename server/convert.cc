@@ -19,8 +19,8 @@ constexpr int32_t kNanosMax = 999999999;
 
 absl::StatusOr<absl::Duration> FromProto(const google::protobuf::Duration& proto, std::string_view field) {
   const bool in_range =
-      std::abs(proto.seconds()) <= kDurationSecondsMax &&
-      std::abs(static_cast<int64_t>(proto.nanos())) <= kNanosMax &&
+      proto.seconds() >= -kDurationSecondsMax && proto.seconds() <= kDurationSecondsMax &&
+      proto.nanos() >= -kNanosMax && proto.nanos() <= kNanosMax &&
       (proto.seconds() == 0 || proto.nanos() == 0 || (proto.seconds() < 0) == (proto.nanos() < 0));
   if (!in_range) return InvalidField(field, "is no valid duration");
   return absl::Seconds(proto.seconds()) + absl::Nanoseconds(proto.nanos());
@@ -195,8 +195,11 @@ absl::Status ValidatePending(const PendingRequest& pending, const RequestLimits&
 absl::Status TokenizePending(const Tokenizer& tokenizer, bool at_start, PendingRequest* pending) {
   GenerationRequest& request = pending->request;
   if (pending->prompt_text.has_value()) {
-    MAMBAD_ASSIGN_OR_RETURN(request.prompt,
-                            tokenizer.Encode(*pending->prompt_text, {.add_special_tokens = at_start}));
+    // An empty text stays empty: what the template adds is no prompt of its own.
+    if (!pending->prompt_text->empty()) {
+      MAMBAD_ASSIGN_OR_RETURN(request.prompt,
+                              tokenizer.Encode(*pending->prompt_text, {.add_special_tokens = at_start}));
+    }
     pending->prompt_text.reset();
   }
   if (pending->score_text.has_value()) {

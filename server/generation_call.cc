@@ -65,10 +65,12 @@ void GenerationCall::Tokenize() {
                       [self = shared_from_this()](absl::StatusOr<SessionInfo> session) {
                         self->backend_->Deliver([self, session = std::move(session)] {
                           if (!session.ok()) return self->Refuse(session.status());
-                          // The template is right for this position alone.
+                          // The template is right at position 0 alone, which a session never comes back to.
                           GenerationRequest& request = self->pending_.request;
-                          if (!request.expect_position) request.expect_position = session->position;
-                          self->TokenizeAndSubmit(session->position == 0);
+                          const bool at_start = session->position == 0;
+                          self->pinned_ = at_start && !request.expect_position.has_value();
+                          if (self->pinned_) request.expect_position = 0;
+                          self->TokenizeAndSubmit(at_start);
                         });
                       });
 }
@@ -88,7 +90,7 @@ void GenerationCall::Submit() {
     if (const std::shared_ptr<GenerationCall> self = weak.lock()) self->Schedule();
   });
   const absl::StatusOr<RequestTicket> ticket = engine().Submit(std::move(pending_.request), sink_);
-  if (!ticket.ok()) return OnRefused(ticket.status());
+  if (!ticket.ok()) return OnRefused(Verdict(ticket.status()));
   bool cancelled = false;
   {
     const std::lock_guard lock(mu_);
@@ -115,6 +117,12 @@ void GenerationCall::Abandon() {
     ticket = ticket_;
   }
   if (ticket != 0) engine().Cancel(ticket);
+}
+
+absl::Status GenerationCall::Verdict(const absl::Status& status) const {
+  if (!pinned_ || DetailOf(status).reason != reason::kPositionMismatch) return status;
+  return MakeError(absl::StatusCode::kAborted, "another request went first on the session",
+                   {.reason = reason::kSessionBusy});
 }
 
 void GenerationCall::RecordDelta(uint32_t candidate, uint64_t tokens) {

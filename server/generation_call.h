@@ -56,6 +56,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
 
   // Tells metrics about the tokens of one Delta that was handed to gRPC.
   void RecordDelta(uint32_t candidate, uint64_t tokens);
+  // What the caller is told for the engine's `status`.
+  absl::Status Verdict(const absl::Status& status) const;
   // Writes the request's log line.
   void RecordEnd(const EndEvent& end, const absl::Status& status);
 
@@ -99,6 +101,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
   std::shared_ptr<TokenSink> sink_;
   std::shared_ptr<GenerationCall> self_;
 
+  bool pinned_ = false;                 // to position 0, though the caller named none
   std::vector<absl::Time> last_delta_;  // by candidate; InfinitePast: none yet
   std::optional<absl::Duration> time_to_first_token_;
 

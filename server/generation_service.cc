@@ -13,8 +13,9 @@ namespace mambad {
 namespace {
 
 absl::Status AnswerTooLong() {
-  return absl::ResourceExhaustedError(absl::StrCat("the answer exceeds ", kUnaryResponseBytesMax,
-                                                   " bytes; use StreamGenerate or fewer tokens"));
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("the answer would exceed ", kUnaryResponseBytesMax, " bytes"),
+                   {.reason = reason::kAnswerTooLong});
 }
 
 class GenerateCall final : public UnaryCall {

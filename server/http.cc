@@ -16,7 +16,8 @@
 namespace mambad {
 namespace {
 
-constexpr int kThreads = 4;
+// More than a scraper and two probes need, so that a few slow readers do not silence them.
+constexpr int kThreads = 16;
 constexpr size_t kWaitingConnectionsMax = 64;
 constexpr int kReadSeconds = 5;
 constexpr int kWriteSeconds = 5;

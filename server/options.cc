@@ -16,8 +16,6 @@ namespace mambad {
 namespace {
 
 constexpr uint32_t kDefaultSlotsMax = 512;
-constexpr uint32_t kSmallModelSlots = 64;
-constexpr uint64_t kSmallStateMemory = uint64_t{64} << 20;
 constexpr size_t kModelIdBytesMax = 128;
 
 bool IsModelIdChar(char c) {
@@ -118,9 +116,7 @@ absl::Status CheckServeOptions(const ServeOptions& options) {
 
 uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes) {
   const uint64_t bytes = std::max<uint64_t>(state_bytes, 1);
-  const uint64_t fit = std::min<uint64_t>(state_memory / bytes, kDefaultSlotsMax);
-  if (fit < kSmallModelSlots && kSmallModelSlots * bytes <= kSmallStateMemory) return kSmallModelSlots;
-  return static_cast<uint32_t>(fit);
+  return static_cast<uint32_t>(std::min<uint64_t>(state_memory / bytes, kDefaultSlotsMax));
 }
 
 EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes) {

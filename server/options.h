@@ -53,8 +53,8 @@ void AddServeOptions(CLI::App* app, ServeOptions* options);
 // What no single flag's range says. INVALID_ARGUMENT naming the flag.
 absl::Status CheckServeOptions(const ServeOptions& options);
 
-// The slots of a server when --slots is not given: what `state_memory` holds, at most 512, and at least 64
-// where 64 states are small change (64 MiB).
+// The slots of a server when --slots is not given: what `state_memory` holds, at most 512. (The default, 1
+// GiB, holds 64 states of up to 16 MiB.)
 uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes);
 
 EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes);

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/time/clock.h"
 #include "engine/device_info.h"
 #include "grpc/support/log.h"
@@ -32,6 +33,7 @@ constexpr absl::Duration kCallsEnd = absl::Seconds(2);
 constexpr absl::Duration kSmallCallsEnd = absl::Milliseconds(200);
 // Then gRPC gets this long to stop.
 constexpr absl::Duration kShutdownHangs = absl::Seconds(10);
+constexpr absl::Duration kHttpEnds = absl::Milliseconds(500);
 
 // SIGTERM and SIGINT as a question rather than an interruption. Constructed before any other thread exists,
 // so that all of them leave the signals to it.
@@ -67,19 +69,42 @@ void ForwardGrpcLog(gpr_log_func_args* line) {
   _exit(code);
 }
 
-// Ends the process when what follows takes too long.
-void StartWatchdog(absl::Duration limit) {
-  std::thread([limit] {
-    absl::SleepFor(limit);
-    Log(LogLevel::kError, "shutdown hangs; the process ends");
-    ExitNow(kExitFailure);
+// Ends the process with `code` when what follows takes longer than `limit`, or when another signal asks for
+// it.
+void StartWatchdog(absl::Duration limit, int code, StopSignals* signals) {
+  std::thread([limit, code, signals] {
+    const bool signal = signals->Wait(limit);
+    Log(LogLevel::kError,
+        signal ? "second signal: the process ends at once" : "shutdown hangs; the process ends");
+    ExitNow(code);
   }).detach();
+}
+
+// Every call has its status by now; a client that does not let go of the HTTP port is no failure of ours.
+void CloseHttp(Server* server) {
+  std::thread([] {
+    absl::SleepFor(kHttpEnds);
+    ExitNow(kExitOk);
+  }).detach();
+  server->CloseHttp();
 }
 
 std::string MiB(uint64_t bytes) {
   char text[32];
   std::snprintf(text, sizeof(text), "%.1f MiB", static_cast<double>(bytes) / (1 << 20));
   return text;
+}
+
+// The engine's options by the names of their flags.
+absl::Status InFlags(const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrReplaceAll(absl::string_view(status.message()),
+                                                         {{"sessions_max", "--max-sessions"},
+                                                          {"queue_requests_max", "--queue-requests"},
+                                                          {"queue_tokens_max", "--queue-tokens"},
+                                                          {"prompt_tokens_max", "--max-prompt-tokens"},
+                                                          {"decode_rows_max", "--decode-rows"},
+                                                          {"state_memory_bytes", "--state-memory"},
+                                                          {"state_slots", "--slots"}}));
 }
 
 absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& options) {
@@ -99,7 +124,9 @@ absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& o
                             loaded.tokenizer->Encode("", {.add_special_tokens = true}));
     serving->adds_special_tokens = !added.empty();
   }
-  MAMBAD_ASSIGN_OR_RETURN(serving->engine, Engine::Create(loaded.model, loaded.tokenizer, engine_options));
+  auto engine = Engine::Create(loaded.model, loaded.tokenizer, engine_options);
+  if (!engine.ok()) return InFlags(engine.status());
+  serving->engine = *std::move(engine);
   Log(LogLevel::kInfo, "model loaded",
       {{"weights", MiB(loaded.model->info().weight_bytes)},
        {"seconds", absl::ToDoubleSeconds(absl::Now() - start)}});
@@ -143,8 +170,9 @@ void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* 
       ExitNow(kExitFailure);
     }
   }
-  StartWatchdog(kSmallCallsEnd + kShutdownHangs);
+  StartWatchdog(kSmallCallsEnd + kShutdownHangs, kExitFailure, signals);
   server->ShutDown(absl::Now() + kSmallCallsEnd);
+  CloseHttp(server);
 }
 
 }  // namespace
@@ -184,7 +212,7 @@ int RunServe(const ServeOptions& options) {
   if (!WaitForSignal(*(*serving)->engine, &signals)) {
     Log(LogLevel::kError, "the device was lost");
     (*server)->MarkUnhealthy();
-    StartWatchdog(kCallsEnd + kShutdownHangs);
+    StartWatchdog(kCallsEnd + kShutdownHangs, kExitDeviceLost, &signals);
     (*server)->ShutDown(absl::Now() + kCallsEnd);
     ExitNow(kExitDeviceLost);
   }

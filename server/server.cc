@@ -132,7 +132,8 @@ void Server::MarkUnhealthy() {
 void Server::ShutDown(absl::Time deadline) {
   parts_->grpc->Shutdown(absl::ToChronoTime(deadline));
   parts_->grpc->Wait();
-  parts_->http.reset();
 }
+
+void Server::CloseHttp() { parts_->http.reset(); }
 
 }  // namespace mambad

@@ -47,9 +47,12 @@ class Server {
   // The device was lost: health says NOT_SERVING, /healthz 503.
   void MarkUnhealthy();
 
-  // Ends every call that is still open at `deadline` and waits for them; the ports close. May hang when gRPC
-  // does: the caller has a watchdog.
+  // Ends every call that is still open at `deadline` and waits for them. May hang when gRPC does: the caller
+  // has a watchdog.
   void ShutDown(absl::Time deadline);
+  // After ShutDown: closes the HTTP port. Waits for the requests that are being read, so a slow client may
+  // hold it.
+  void CloseHttp();
 
  private:
   struct Parts;

@@ -114,8 +114,9 @@ void StreamCall::JoinDeltas() {
 
 void StreamCall::End(const EndEvent& end) {
   finished_ = true;
-  RecordEnd(end, end.status);
-  Finish(ToGrpcStatus(end.status));
+  const absl::Status status = Verdict(end.status);
+  RecordEnd(end, status);
+  Finish(ToGrpcStatus(status));
 }
 
 }  // namespace mambad

@@ -1,11 +1,12 @@
 // UnaryCall: the reactor of an engine request that answers once (Generate, Score, AppendInput): it collects
 // events into a response and finishes at the End event.
 //
-// Threads: events are handled on the delivery thread alone.
+// Threads: events are handled one at a time.
 #ifndef MAMBAD_SERVER_UNARY_CALL_H_
 #define MAMBAD_SERVER_UNARY_CALL_H_
 
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -55,9 +56,10 @@ class UnaryCall : public GenerationCall, public grpc::ServerUnaryReactor {
   void OnRefused(const absl::Status& status) override { Complete(status); }
 
   void OnEvents() override {
+    const std::lock_guard lock(events_mu_);
     while (std::optional<TokenEvent> event = sink().Pop()) {
       if (const auto* end = std::get_if<EndEvent>(&*event)) {
-        const absl::Status& status = failure_.ok() ? end->status : failure_;
+        const absl::Status status = failure_.ok() ? Verdict(end->status) : failure_;
         RecordEnd(*end, status);
         return status.ok() ? OnSuccess(*end) : Complete(status);
       }
@@ -66,7 +68,8 @@ class UnaryCall : public GenerationCall, public grpc::ServerUnaryReactor {
     }
   }
 
-  absl::Status failure_;
+  std::mutex events_mu_;  // the delivery thread, or the engine's when the delivery queue is full
+  absl::Status failure_;  // guarded by events_mu_
 };
 
 }  // namespace mambad

@@ -1,5 +1,8 @@
 // `mambad serve` as a process: ready line, signals, drain, exit codes.
+#include <netinet/in.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -113,6 +116,29 @@ TEST(ServeTest, ASecondSignalExitsAtOnce) {
   const std::optional<int> code = server.process().Wait(std::chrono::seconds(10));
   ASSERT_TRUE(code.has_value()) << "still runs";
   EXPECT_NE(*code, 0);
+}
+
+TEST(ServeTest, AClientThatHoldsTheHttpPortDoesNotSpoilTheExit) {
+  ServerProcess server;
+  ASSERT_TRUE(server.ready()) << server.process().Errors();
+  const int slow = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(
+      static_cast<uint16_t>(std::stoi(server.http_address().substr(server.http_address().rfind(':') + 1))));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(slow, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_GT(write(slow, "GET /metrics HT", 15), 0);
+  EXPECT_EQ(server.Stop(kPatience), 0) << server.process().Errors();
+  close(slow);
+}
+
+TEST(ServeTest, NamesTheFlagThatTheEngineRefuses) {
+  const ProcessResult result =
+      RunProcess({MAMBAD_BINARY_DIR "/mambad", "serve", "--model", "deploy/models/mamba-tales",
+                  "--queue-tokens", "10", "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"});
+  EXPECT_EQ(result.exit_code, 2) << result.err;
+  EXPECT_NE(result.err.find("--queue-tokens"), std::string::npos) << result.err;
 }
 
 TEST(ServeTest, RefusesWrongFlagsWithCode2) {
