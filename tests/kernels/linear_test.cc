@@ -82,7 +82,7 @@ TEST_P(LinearTest, MatchesTheReferenceAndWritesNothingElse) {
     for (const bool with_bias : {false, true}) {
       const PackedLinear packed = PackLinear(*device, problem.AsWeight(with_bias), precision()).value();
       for (const bool accumulate : {false, true}) {
-        for (const std::int64_t rows : {1, 2, 3, 5, 7, 12, 13, 40, 150}) {
+        for (const std::int64_t rows : {1, 2, 3, 5, 7, 13, 27, 110}) {
           const std::int64_t ldx = K + 5;
           const std::int64_t ldy = M + 3;
           const std::vector<float> x = RandomFloats(rows * ldx, 3);
@@ -132,6 +132,8 @@ TEST_P(LinearTest, ARowDependsOnItselfAndTheWeightAlone) {
       if (alone.empty()) alone = Apply(*stream, packed, row.data(), K, 1);
       for (std::int64_t batch = 1; batch <= kMaxBatch; ++batch) {
         for (std::int64_t at = 0; at < batch; ++at) {
+          // Every place in batches of one tile; first, middle and last in larger ones.
+          if (batch > 12 && at != 0 && at != batch / 2 && at != batch - 1) continue;
           std::vector<float> x(batch * K, kNan);
           std::memcpy(&x[at * K], row.data(), K * sizeof(float));
           const std::vector<float> y = Apply(*stream, packed, x.data(), K, batch);
