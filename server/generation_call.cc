@@ -12,6 +12,8 @@
 namespace mambad {
 namespace {
 
+// A Score's answer is known only at its end, so what would not fit into one message is refused at its start.
+constexpr size_t kScoreTokensMax = 131072;
 // Deltas that may wait for one reader before its session is paused.
 constexpr size_t kSinkCapacity = 128;
 // The client's own timer cancels the call a moment before the server's clock says that its deadline passed.
@@ -86,18 +88,21 @@ void GenerationCall::TokenizeAndSubmit(bool at_start) {
 }
 
 void GenerationCall::Submit() {
+  if (pending_.request.score_text.size() > kScoreTokensMax) {
+    return Refuse(InvalidField("text", absl::StrCat("must be at most ", kScoreTokensMax, " tokens")));
+  }
   sink_ = std::make_shared<TokenSink>(kSinkCapacity, [weak = weak_from_this()] {
     if (const std::shared_ptr<GenerationCall> self = weak.lock()) self->Schedule();
   });
   const absl::StatusOr<RequestTicket> ticket = engine().Submit(std::move(pending_.request), sink_);
   if (!ticket.ok()) return OnRefused(Verdict(ticket.status()));
-  bool cancelled = false;
+  absl::Status abandoned;
   {
     const std::lock_guard lock(mu_);
     ticket_ = *ticket;
-    cancelled = cancelled_;
+    abandoned = abandoned_;
   }
-  if (cancelled) engine().Cancel(*ticket);
+  if (!abandoned.ok()) engine().Cancel(*ticket, abandoned);
 }
 
 void GenerationCall::Schedule() {
@@ -106,17 +111,17 @@ void GenerationCall::Schedule() {
 
 void GenerationCall::OnClientCancel() {
   // gRPC also cancels a call whose deadline passed; the engine knows the deadline and says so.
-  if (absl::Now() + kDeadlineSlack < deadline_) Abandon();
+  if (absl::Now() + kDeadlineSlack < deadline_) Abandon(absl::CancelledError("the client went away"));
 }
 
-void GenerationCall::Abandon() {
+void GenerationCall::Abandon(const absl::Status& status) {
   RequestTicket ticket = 0;
   {
     const std::lock_guard lock(mu_);
-    cancelled_ = true;
+    abandoned_.Update(status);
     ticket = ticket_;
   }
-  if (ticket != 0) engine().Cancel(ticket);
+  if (ticket != 0) engine().Cancel(ticket, status);
 }
 
 absl::Status GenerationCall::Verdict(const absl::Status& status) const {

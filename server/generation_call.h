@@ -51,8 +51,8 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
 
   // The client went away: ends the request at the engine's next tick. Its End event follows.
   void OnClientCancel();
-  // Ends the request because its answer can no longer be delivered.
-  void Abandon();
+  // Ends the request with `status`, because its answer cannot be delivered.
+  void Abandon(const absl::Status& status);
 
   // Tells metrics about the tokens of one Delta that was handed to gRPC.
   void RecordDelta(uint32_t candidate, uint64_t tokens);
@@ -107,7 +107,7 @@ class GenerationCall : public std::enable_shared_from_this<GenerationCall> {
 
   std::mutex mu_;
   RequestTicket ticket_ = 0;  // guarded by mu_
-  bool cancelled_ = false;    // guarded by mu_
+  absl::Status abandoned_;    // guarded by mu_; not OK: end the request with it
 };
 
 }  // namespace mambad

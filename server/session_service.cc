@@ -19,16 +19,10 @@ class AppendInputCall final : public UnaryCall {
  private:
   void Collect(const TokenEvent& event) override {}
 
-  // The session as the append left it.
   void OnSuccess(const EndEvent& end) override {
     ToProto(end.usage, response_->mutable_usage());
-    const auto self = std::static_pointer_cast<AppendInputCall>(shared_from_this());
-    engine().GetSession(session_id(), deadline(), [self](absl::StatusOr<SessionInfo> session) {
-      self->backend()->Deliver([self, session = std::move(session)] {
-        if (session.ok()) ToProto(*session, self->serving(), self->response_->mutable_session());
-        self->Complete(session.status());
-      });
-    });
+    if (end.session.has_value()) ToProto(*end.session, serving(), response_->mutable_session());
+    Complete(absl::OkStatus());
   }
 
   v1::AppendInputResponse* const response_;

@@ -49,7 +49,7 @@ class UnaryCall : public GenerationCall, public grpc::ServerUnaryReactor {
   // Ends the request; the call then answers `status`.
   void Fail(const absl::Status& status) {
     failure_ = status;
-    Abandon();
+    Abandon(status);
   }
 
  private:
