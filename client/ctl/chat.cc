@@ -1,5 +1,6 @@
 #include "client/ctl/chat.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -12,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "client/ctl/answer.h"
 #include "client/ctl/chat_commands.h"
+#include "client/ctl/checks.h"
 #include "client/ctl/conversation.h"
 #include "client/ctl/fail.h"
 #include "client/ctl/generation_flags.h"
@@ -52,7 +54,7 @@ class Chat {
       Note(absl::StrCat("session ", conversation_.session(), " on ", globals_.server,
                         "; /help lists the commands"));
     bool leaving = false;  // the last line was a Ctrl-C
-    for (;;) {
+    while (interrupts_.ending() == 0) {
       const LineReader::Line line = reader_.Read(kPrompt);
       switch (line.end) {
         case LineReader::End::kEndOfInput:
@@ -60,14 +62,17 @@ class Chat {
         case LineReader::End::kTooLong:
           return Fail(absl::InvalidArgumentError("a line of the input is too long"));
         case LineReader::End::kInterrupt:
-          if (leaving || !reader_.interactive()) return kExitOk;
+          if (leaving || !reader_.interactive() || interrupts_.ending() != 0) return kExitOk;
           leaving = true;
           Note("Ctrl-C again, or /quit, to leave");
           continue;
         case LineReader::End::kLine:
           leaving = false;
       }
-      if (line.text.starts_with('/')) {
+      if (!IsUtf8(line.text)) {
+        const int exit_code = FailUsage("a line of the input is not valid UTF-8");
+        if (!reader_.interactive()) return exit_code;
+      } else if (line.text.starts_with('/')) {
         const CommandResult result = RunCommand(line.text, client_, conversation_, sampling_);
         if (result.quit) return kExitOk;
         Note(result.message);
@@ -77,6 +82,7 @@ class Chat {
         if (!status.ok() && !reader_.interactive()) return kExitFailed;
       }
     }
+    return kExitOk;
   }
 
  private:
@@ -85,7 +91,7 @@ class Chat {
     absl::Status status;
     {
       const TerminalMode quiet(TerminalMode::Keys::kQuiet);
-      interrupts_.SetAction([this] { conversation_.Cancel(); });
+      interrupts_.SetAction([this](int) { conversation_.Cancel(); });
       status = conversation_.Turn(words, sampling_, [&](const v1::StreamGenerateResponse& event) {
         answer.Add(event, absl::Now());
         if (!globals_.json) out_.Write(event.delta().text());
@@ -94,7 +100,7 @@ class Chat {
     }
     if (globals_.json && !answer.candidates().empty()) PrintJson(answer.CandidateJson(0));
     if (!globals_.json) EndAnswer();
-    const bool stopped = reader_.interactive() && absl::IsCancelled(status);
+    const bool stopped = (reader_.interactive() || interrupts_.ending() != 0) && absl::IsCancelled(status);
     if (stopped) {
       Note(absl::StrCat("stopped, position ", conversation_.position()));
       return absl::OkStatus();
@@ -136,16 +142,17 @@ int Run(const Globals& globals, const ChatFlags& flags) {
   options.ttl = absl::Seconds(flags.ttl_s);
   options.keep = flags.keep;
   options.call = globals.Call();
-  if (!absl::CUnescape(flags.before, &options.before) || !absl::CUnescape(flags.after, &options.after))
-    return FailUsage("--before and --after take C escapes, e.g. \\n");
+  if (!absl::CUnescape(flags.before, &options.before) || !absl::CUnescape(flags.after, &options.after) ||
+      !IsUtf8(options.before) || !IsUtf8(options.after))
+    return FailUsage("--before and --after take UTF-8 with C escapes, e.g. \\n");
   v1::GenerateRequest probe;
   if (absl::Status status = flags.sampling.Apply(probe); !status.ok())
     return FailUsage(std::string(status.message()));
   SamplingFlags sampling = flags.sampling;
   if (!sampling.max_tokens) sampling.max_tokens = kDefaultMaxTokens;
 
-  Interrupts interrupts;
-  interrupts.SetAction([] { DieOfInterrupt(); });
+  Interrupts interrupts({SIGINT, SIGHUP, SIGTERM});
+  interrupts.SetAction(DieOf);
   absl::StatusOr<Client> client = globals.Connect();
   if (!client.ok()) return Fail(client.status());
   Conversation conversation(*client, options);
@@ -156,6 +163,7 @@ int Run(const Globals& globals, const ChatFlags& flags) {
 
   const int exit_code = Chat(globals, *client, conversation, interrupts, sampling).Run();
   conversation.Close();
+  if (interrupts.ending() != 0) DieOf(interrupts.ending());
   return exit_code;
 }
 
@@ -173,6 +181,7 @@ Verb AddChat(CLI::App& parent) {
       ->type_name("TEXT");
   app->add_option("--ttl", flags->ttl_s, "Idle seconds after which a new session expires (default 3600)")
       ->check(CLI::PositiveNumber)
+      ->check(CheckSeconds)
       ->type_name("S");
   app->add_flag("--keep", flags->keep, "Keep the sessions opened here");
   flags->sampling.AddTo(*app);

@@ -8,15 +8,26 @@
 
 #include "client/ctl/bench.h"
 #include "client/ctl/chat.h"
+#include "client/ctl/checks.h"
 #include "client/ctl/fail.h"
 #include "client/ctl/generate.h"
 #include "client/ctl/globals.h"
 #include "client/ctl/health.h"
+#include "client/ctl/prompt_flags.h"
 #include "client/ctl/score.h"
 #include "client/ctl/session.h"
 
 namespace mambad::ctl {
 namespace {
+
+// Every value may become text of a request, but for paths, which are bytes.
+void CheckText(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    const std::string type = option->get_type_name();
+    if (type != kPathType && type != kIdsType) option->check(CheckUtf8);
+  }
+  for (CLI::App* sub : app.get_subcommands([](CLI::App*) { return true; })) CheckText(*sub);
+}
 
 // CLI11 reports by throwing and has no other form. The exit code when there is nothing to run.
 std::optional<int> Parse(CLI::App& app, int argc, const char* const* argv) {
@@ -47,10 +58,11 @@ int Main(int argc, const char* const* argv) {
   app.add_flag("--json", globals.json, "One JSON object a line on standard output");
   app.add_option("--timeout", globals.timeout_s, "Longest time of a call, in seconds")
       ->type_name("S")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CheckSeconds);
 
   const std::vector<Verb> verbs = {AddGenerate(app), AddChat(app),   AddScore(app),
                                    AddSession(app),  AddHealth(app), AddBench(app)};
+  CheckText(app);
   if (const std::optional<int> exit_code = Parse(app, argc, argv)) return *exit_code;
   for (const Verb& verb : verbs) {
     if (verb.app->parsed()) return verb.run(globals);

@@ -52,10 +52,15 @@ absl::Status Conversation::Turn(std::string_view words, const SamplingFlags& sam
         TextPrompt(absl::StrCat(position_ > 0 ? options_.before : "", std::string(words), options_.after));
   }
 
+  {
+    std::lock_guard lock(mutex_);
+    cancelled_ = false;
+  }
   GenerateStream stream = client_.StreamGenerate(request, options_.call);
   {
     std::lock_guard lock(mutex_);
     running_ = &stream;
+    if (cancelled_) stream.Cancel();
   }
   bool finished = false;
   for (const v1::StreamGenerateResponse& event : stream) {
@@ -87,6 +92,7 @@ absl::Status Conversation::Refresh() {
 
 void Conversation::Cancel() {
   std::lock_guard lock(mutex_);
+  cancelled_ = true;
   if (running_ != nullptr) running_->Cancel();
 }
 

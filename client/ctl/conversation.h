@@ -66,8 +66,9 @@ class Conversation {
   uint64_t position_ = 0;
   std::set<std::string> opened_here_;
 
-  std::mutex mutex_;  // guards running_
+  std::mutex mutex_;  // guards what follows
   GenerateStream* running_ = nullptr;
+  bool cancelled_ = false;  // the turn, while its stream is being opened too
 };
 
 }  // namespace mambad::ctl

@@ -1,5 +1,7 @@
 #include "client/ctl/generate.h"
 
+#include <signal.h>
+
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <cstdio>
@@ -95,8 +97,8 @@ int Run(const Globals& globals, const GenerateFlags& flags) {
   *request.mutable_prompt() = *std::move(prompt);
   if (globals.json) request.mutable_output()->set_token_ids(true);
 
-  Interrupts interrupts;
-  interrupts.SetAction([] { DieOfInterrupt(); });
+  Interrupts interrupts({SIGINT});
+  interrupts.SetAction(DieOf);
   absl::StatusOr<Client> client = globals.Connect();
   if (!client.ok()) return Fail(client.status());
   const absl::StatusOr<bool> ids = AnswersInIds(*client, request, globals);
@@ -112,15 +114,15 @@ int Run(const Globals& globals, const GenerateFlags& flags) {
   } else {
     GenerateStream stream = client->StreamGenerate(request, globals.Call());
     std::atomic<bool> interrupted = false;
-    interrupts.SetAction([&] {
-      if (interrupted.exchange(true)) DieOfInterrupt();
+    interrupts.SetAction([&](int signal) {
+      if (interrupted.exchange(true)) DieOf(signal);
       stream.Cancel();
     });
     status = Stream(stream, answer, printer);
-    interrupts.SetAction([] { DieOfInterrupt(); });
+    interrupts.SetAction(DieOf);
     if (interrupted && absl::IsCancelled(status)) {
       printer.End(answer);
-      DieOfInterrupt();
+      DieOf(SIGINT);
     }
   }
   const bool written = printer.End(answer);

@@ -4,6 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "client/ctl/checks.h"
 #include "client/prompt.h"
 
 namespace mambad::ctl {
@@ -85,6 +86,7 @@ void RequestFlags::AddTo(CLI::App& app) {
       ->type_name("N");
   app.add_option("--request-id", request_id, "Your name for the request")->type_name("ID");
   app.add_option("--max-queue-time", max_queue_time_s, "Longest wait for a free slot, in seconds")
+      ->check(CheckSeconds)
       ->type_name("S");
 
   const std::string group = "Output";
@@ -101,7 +103,7 @@ void RequestFlags::Apply(v1::GenerateRequest& request) const {
   if (!session.empty()) request.set_session(SessionName(session));
   request.set_request_id(request_id);
   request.set_candidate_count(candidates);
-  if (max_queue_time_s > 0) *request.mutable_max_queue_time() = ToProto(absl::Seconds(max_queue_time_s));
+  if (max_queue_time_s) *request.mutable_max_queue_time() = ToProto(absl::Seconds(*max_queue_time_s));
   if (expect_position) request.set_expect_position(*expect_position);
   v1::OutputOptions& output = *request.mutable_output();
   output.set_token_ids(token_ids);

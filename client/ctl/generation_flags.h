@@ -37,7 +37,7 @@ struct SamplingFlags {
 struct RequestFlags {
   std::string model, session, request_id;
   uint32_t candidates = 0;
-  double max_queue_time_s = 0;
+  std::optional<double> max_queue_time_s;
   std::optional<uint64_t> expect_position;
   bool token_ids = false, logprobs = false, prompt_logprobs = false;
   uint32_t top_logprobs = 0;

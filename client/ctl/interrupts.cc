@@ -7,8 +7,6 @@
 #include <unistd.h>
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <utility>
 
 namespace mambad::ctl {
@@ -16,11 +14,10 @@ namespace {
 
 constexpr int kExitOfSignal = 128;
 
-sigset_t InterruptSet() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  return set;
+// A blocked signal would arrive even when it is ignored.
+bool IsIgnored(int signal) {
+  struct sigaction now {};
+  return sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 void Post(int fd) {
@@ -31,9 +28,13 @@ void Post(int fd) {
 
 }  // namespace
 
-Interrupts::Interrupts()
+Interrupts::Interrupts(std::initializer_list<int> signals)
     : stop_fd_(eventfd(0, EFD_CLOEXEC)), pending_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  const sigset_t set = InterruptSet();
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : signals) {
+    if (signal == SIGINT || !IsIgnored(signal)) sigaddset(&set, signal);
+  }
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal_fd_ = signalfd(-1, &set, SFD_CLOEXEC);
   thread_ = std::thread([this] { Watch(); });
@@ -47,7 +48,7 @@ Interrupts::~Interrupts() {
   close(pending_fd_);
 }
 
-void Interrupts::SetAction(std::function<void()> action) {
+void Interrupts::SetAction(std::function<void(int)> action) {
   std::lock_guard lock(mutex_);
   action_ = std::move(action);
 }
@@ -64,22 +65,26 @@ void Interrupts::Watch() {
     if (fds[1].revents != 0) return;
     signalfd_siginfo info;
     if (read(signal_fd_, &info, sizeof(info)) != sizeof(info)) continue;
+    const int signal = static_cast<int>(info.ssi_signo);
+    if (signal == SIGTERM && ending_ == SIGTERM) DieOf(signal);
+    if (signal != SIGINT && ending_ != SIGTERM) ending_ = signal;
     std::lock_guard lock(mutex_);
     if (action_ != nullptr) {
-      action_();
+      action_(signal);
     } else {
       Post(pending_fd_);
     }
   }
 }
 
-void DieOfInterrupt() {
-  std::fflush(nullptr);
-  signal(SIGINT, SIG_DFL);
-  const sigset_t set = InterruptSet();
+void DieOf(int signal) {
+  ::signal(signal, SIG_DFL);
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, signal);
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-  raise(SIGINT);
-  _exit(kExitOfSignal + SIGINT);
+  raise(signal);
+  _exit(kExitOfSignal + signal);
 }
 
 }  // namespace mambad::ctl

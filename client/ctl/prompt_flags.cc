@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "client/ctl/checks.h"
 #include "client/prompt.h"
 
 namespace mambad::ctl {
@@ -39,6 +40,10 @@ absl::StatusOr<v1::Prompt> ReadTextPrompt(const std::string& path) {
   absl::StatusOr<std::string> text = ReadAll(path);
   if (!text.ok()) return text.status();
   if (text->ends_with('\n')) text->pop_back();
+  if (!IsUtf8(*text)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path == "-" ? "standard input" : path, " is not valid UTF-8"));
+  }
   return TextPrompt(*text);
 }
 
@@ -51,12 +56,17 @@ absl::StatusOr<std::vector<uint32_t>> ParseTokenIds(std::string_view text) {
     if (!content.ok()) return content.status();
     list = *std::move(content);
   }
+  const absl::Status wrong = absl::InvalidArgumentError("token ids are numbers between commas");
+  const bool one_part = list.find(',') == std::string::npos;
   std::vector<uint32_t> ids;
-  for (absl::string_view part : absl::StrSplit(list, absl::ByAnyChar(", \n\t\r"), absl::SkipEmpty())) {
-    uint32_t id = 0;
-    if (!absl::SimpleAtoi(part, &id))
-      return absl::InvalidArgumentError("token ids are numbers between commas");
-    ids.push_back(id);
+  for (absl::string_view part : absl::StrSplit(list, ',')) {
+    const size_t before = ids.size();
+    for (absl::string_view word : absl::StrSplit(part, absl::ByAnyChar(" \n\t\r"), absl::SkipEmpty())) {
+      uint32_t id = 0;
+      if (!absl::SimpleAtoi(word, &id)) return wrong;
+      ids.push_back(id);
+    }
+    if (ids.size() == before && !one_part) return wrong;
   }
   return ids;
 }
@@ -64,9 +74,9 @@ absl::StatusOr<std::vector<uint32_t>> ParseTokenIds(std::string_view text) {
 void PromptFlags::AddTo(CLI::App& app, const std::string& text_flag) {
   CLI::Option* by_text = app.add_option(text_flag, text, "The text")->type_name("TEXT");
   CLI::Option* by_file =
-      app.add_option("-f,--file", file, "Read the text from PATH; - is standard input")->type_name("PATH");
+      app.add_option("-f,--file", file, "Read the text from PATH; - is standard input")->type_name(kPathType);
   CLI::Option* by_tokens =
-      app.add_option("--tokens", tokens, "Token ids instead of text: 1,2,3 or @PATH")->type_name("IDS");
+      app.add_option("--tokens", tokens, "Token ids instead of text: 1,2,3 or @PATH")->type_name(kIdsType);
   by_text->excludes(by_file)->excludes(by_tokens);
   by_file->excludes(by_tokens);
 }

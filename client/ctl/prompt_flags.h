@@ -19,6 +19,10 @@ namespace mambad::ctl {
 
 inline constexpr size_t kMaxPromptBytes = 64 << 20;
 
+// Type names of the flags that take a path: PATH, or ids that may stand in a file.
+inline constexpr char kPathType[] = "PATH";
+inline constexpr char kIdsType[] = "IDS";
+
 struct PromptFlags {
   std::optional<std::string> text;
   std::optional<std::string> file;
@@ -33,7 +37,8 @@ struct PromptFlags {
   absl::StatusOr<v1::Prompt> Read(bool may_be_empty) const;
 };
 
-// "1,2,3", or "@FILE" with ids between commas, blanks and newlines.
+// "1,2,3", or "@FILE" with the list in it: ids between commas, blanks and newlines, and none missing beside a
+// comma. A list without any id is empty.
 absl::StatusOr<std::vector<uint32_t>> ParseTokenIds(std::string_view text);
 
 }  // namespace mambad::ctl

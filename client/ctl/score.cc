@@ -67,7 +67,7 @@ Verb AddScore(CLI::App& parent) {
   CLI::Option* context =
       app->add_option("--context", flags->context, "Read first and not scored")->type_name("TEXT");
   app->add_option("--context-tokens", flags->context_tokens, "The same as token ids: 1,2,3 or @PATH")
-      ->type_name("IDS")
+      ->type_name(kIdsType)
       ->excludes(context);
   app->add_option("--model", flags->model, "Which model (default: the only one)")->type_name("ID");
   app->add_option("-s,--session", flags->session, "After what this session has read; it is not changed")

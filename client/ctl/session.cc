@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
+#include "client/ctl/checks.h"
 #include "client/ctl/fail.h"
 #include "client/ctl/json.h"
 #include "client/ctl/prompt_flags.h"
@@ -21,7 +22,7 @@ struct SessionFlags {
   std::string name;
   std::string new_id;
   std::vector<std::string> names;
-  double ttl_s = 0;
+  std::optional<double> ttl_s;
   std::vector<std::string> labels;  // "KEY=VALUE"
   bool allow_missing = false;
   std::string etag;
@@ -78,7 +79,7 @@ int PrintNew(const absl::StatusOr<v1::Session>& session, const Globals& globals)
 int Create(Client& client, const Globals& globals, const SessionFlags& flags) {
   v1::CreateSessionRequest request;
   request.set_session_id(flags.new_id);
-  if (flags.ttl_s > 0) *request.mutable_session()->mutable_ttl() = ToProto(absl::Seconds(flags.ttl_s));
+  if (flags.ttl_s) *request.mutable_session()->mutable_ttl() = ToProto(absl::Seconds(*flags.ttl_s));
   for (const std::string& label : flags.labels) {
     const std::pair<std::string, std::string> parts = absl::StrSplit(label, absl::MaxSplits('=', 1));
     if (label.find('=') == std::string::npos) return FailUsage("--label wants KEY=VALUE");
@@ -146,7 +147,10 @@ std::map<CLI::App*, Action> AddActions(CLI::App& app, SessionFlags& flags) {
 
   CLI::App* create = add("create", "Open a session and print its name", Create);
   create->add_option("id", flags.new_id, "Its id (default: the server makes one)")->type_name("ID");
-  create->add_option("--ttl", flags.ttl_s, "Idle seconds after which it is deleted")->type_name("S");
+  create->add_option("--ttl", flags.ttl_s, "Idle seconds after which it is deleted")
+      ->check(CLI::PositiveNumber)
+      ->check(CheckSeconds)
+      ->type_name("S");
   create->add_option("--label", flags.labels, "A label; may repeat")
       ->type_name("KEY=VALUE")
       ->expected(1)

@@ -22,8 +22,9 @@ constexpr size_t kSinkCapacity = 1024;
 class TokenReader {
  public:
   absl::Status Add(char c) {
-    if (c == ',' || std::isspace(static_cast<unsigned char>(c)) != 0) {
-      Finish();
+    if (c == ',') return EndPart();
+    if (std::isspace(static_cast<unsigned char>(c)) != 0) {
+      EndNumber();
       return absl::OkStatus();
     }
     if (c < '0' || c > '9') return Wrong();
@@ -31,19 +32,31 @@ class TokenReader {
     in_number_ = true;
     return value_ <= UINT32_MAX && ids_.size() < kPromptTokensMax ? absl::OkStatus() : Wrong();
   }
-  void Finish() {
+  absl::StatusOr<std::vector<uint32_t>> Finish() {
+    EndNumber();
+    if (part_start_ > 0) MAMBAD_RETURN_IF_ERROR(EndPart());
+    return std::move(ids_);
+  }
+
+ private:
+  void EndNumber() {
     if (in_number_) ids_.push_back(static_cast<uint32_t>(value_));
     value_ = 0;
     in_number_ = false;
   }
-  std::vector<uint32_t> Take() { return std::move(ids_); }
-
- private:
+  // A part lies beside a comma, and has an id.
+  absl::Status EndPart() {
+    EndNumber();
+    if (ids_.size() == part_start_) return Wrong();
+    part_start_ = ids_.size();
+    return absl::OkStatus();
+  }
   static absl::Status Wrong() {
     return absl::InvalidArgumentError("--tokens: expected token ids apart by commas or white space");
   }
 
   std::vector<uint32_t> ids_;
+  size_t part_start_ = 0;  // in ids_
   uint64_t value_ = 0;
   bool in_number_ = false;
 };
@@ -105,8 +118,7 @@ absl::StatusOr<std::vector<uint32_t>> ParseTokens(const std::string& flag) {
   } else {
     for (const char c : flag) MAMBAD_RETURN_IF_ERROR(reader.Add(c));
   }
-  reader.Finish();
-  return reader.Take();
+  return reader.Finish();
 }
 
 absl::StatusOr<std::vector<uint32_t>> EncodeText(const Tokenizer* tokenizer, const std::string& text) {

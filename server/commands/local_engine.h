@@ -39,7 +39,8 @@ class LocalEngine {
   std::unique_ptr<Engine> engine_;
 };
 
-// Token ids from a flag: "1,2,3", or "@FILE" with ids apart by commas or white space.
+// Token ids from a flag: "1,2,3", or "@FILE" with ids apart by commas or white space; none may be missing
+// beside a comma.
 absl::StatusOr<std::vector<uint32_t>> ParseTokens(const std::string& flag);
 
 // Ids of a text as the model reads it at position 0. FAILED_PRECONDITION without a tokenizer.

@@ -1,4 +1,7 @@
 // mambactl chat, on a terminal and in a pipe.
+#include <signal.h>
+
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -15,6 +18,7 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
+constexpr std::chrono::seconds kLongest{60};  // of waiting for what must come
 constexpr char kCtrlC[] = "\x03";
 constexpr char kCtrlD[] = "\x04";
 constexpr char kPrompt[] = "\x1b[2m> \x1b[0m";  // dim
@@ -143,6 +147,62 @@ TEST_F(ChatTest, APipeEndsAtTheFirstError) {
   const ProcessResult result = RunProcess(Command({"--session", "missing"}), "one\n");
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, HasSubstr("SESSION_NOT_FOUND"));
+}
+
+TEST_F(ChatTest, APipeEndsAtALineThatIsNotUtf8) {
+  const ProcessResult result = RunProcess(Command(), "one\ncaf\xE9\nthree\n");
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_EQ(result.err, "mambactl: a line of the input is not valid UTF-8\n");
+  EXPECT_EQ(server_.generate_requests().size(), 1U);
+}
+
+TEST_F(ChatTest, ALineThatIsNotUtf8EndsNeitherTheProgramNorTheSession) {
+  PtyProcess chat(Command());
+  ASSERT_TRUE(chat.WaitFor(kPrompt));
+  for (const char* line : {"caf\xE9\r", "/new caf\xE9\r"}) {
+    chat.Type(line);
+    ASSERT_TRUE(chat.WaitFor("mambactl: a line of the input is not valid UTF-8"));
+    ASSERT_TRUE(chat.WaitFor(kPrompt));
+  }
+  chat.Type("two\r");
+  ASSERT_TRUE(chat.WaitFor("position 6, LENGTH"));
+}
+
+TEST_F(ChatTest, HangupAndTerminationDeleteTheSessionsOpenedHere) {
+  for (const int signal : {SIGHUP, SIGTERM}) {
+    Process chat(Command());
+    ASSERT_TRUE(chat.Write("one\n/fork b\ntwo\n"));
+    for (int turn = 0; turn < 2; ++turn) EXPECT_EQ(chat.ReadLine(kLongest), TextOfTokens(5));
+    ASSERT_TRUE(server_.Position("sessions/b").has_value());
+    chat.Signal(signal);
+    EXPECT_EQ(chat.Wait(kLongest), 128 + signal);
+    EXPECT_EQ(server_.sessions(), 0U);
+  }
+}
+
+TEST_F(ChatTest, ATerminalThatGoesAwayEndsTheTurnAndDeletesTheSession) {
+  server_.StallAfter(2);
+  PtyProcess chat(Command());
+  ASSERT_TRUE(chat.WaitFor(kPrompt));
+  chat.Type("one\r");
+  ASSERT_TRUE(chat.WaitFor(" w0 w1"));
+  chat.HangUp();
+  EXPECT_EQ(chat.Wait(), 128 + SIGHUP);
+  EXPECT_EQ(server_.cancelled_streams(), 1);
+  EXPECT_EQ(server_.sessions(), 0U);
+}
+
+TEST_F(ChatTest, NohupKeepsItFromAHangup) {
+  std::vector<std::string> command = Command();
+  command.insert(command.begin(), "nohup");
+  Process chat(command);
+  ASSERT_TRUE(chat.Write("one\n"));
+  EXPECT_EQ(chat.ReadLine(kLongest), TextOfTokens(5));
+  chat.Signal(SIGHUP);
+  ASSERT_TRUE(chat.Write("two\n"));
+  EXPECT_EQ(chat.ReadLine(kLongest), TextOfTokens(5));
+  chat.CloseInput();
+  EXPECT_EQ(chat.Wait(kLongest), 0);
 }
 
 TEST_F(ChatTest, JsonIsOneObjectATurn) {

@@ -130,6 +130,11 @@ std::vector<v1::GenerateRequest> FakeServer::generate_requests() const {
   return generate_requests_;
 }
 
+size_t FakeServer::sessions() const {
+  std::lock_guard lock(mutex_);
+  return sessions_.size();
+}
+
 std::optional<uint64_t> FakeServer::Position(const std::string& name) const {
   std::lock_guard lock(mutex_);
   const auto found = sessions_.find(name);

@@ -63,6 +63,7 @@ class FakeServer final : v1::GenerationService::Service,
   // Streams that ended because their client cancelled them.
   int cancelled_streams() const;
   std::vector<v1::GenerateRequest> generate_requests() const;
+  size_t sessions() const;
   // Position of "sessions/<id>"; nothing when there is none.
   std::optional<uint64_t> Position(const std::string& name) const;
 

@@ -1,4 +1,5 @@
 // The verbs of mambactl as a shell sees them: bytes on stdout, lines on stderr, exit codes.
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -214,6 +215,15 @@ TEST_F(MambactlTest, WrongCommandLinesExitWithTwoAndOneLine) {
                                              {"session", "get"},
                                              {"session", "create", "--label", "novalue"},
                                              {"bench", "--streams", "0"},
+                                             {"session", "create", "--ttl", "0"},
+                                             {"session", "create", "--ttl", "-5"},
+                                             {"session", "create", "--ttl", "nan"},
+                                             {"chat", "--ttl", "nan"},
+                                             {"generate", "--prompt", "x", "--max-queue-time", "-1"},
+                                             {"generate", "--prompt", "x", "--max-queue-time", "nan"},
+                                             {"generate", "--prompt", "x", "--timeout", "nan"},
+                                             {"generate", "--tokens", "1,,2"},
+                                             {"score", "--text", "x", "--context-tokens", "1,"},
                                              {"chat", "--before", "\\q"},
                                              {"no-such-verb"}}) {
     const ProcessResult result = Run(arguments);
@@ -222,6 +232,45 @@ TEST_F(MambactlTest, WrongCommandLinesExitWithTwoAndOneLine) {
     EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
   }
   EXPECT_EQ(server_.calls(), 0);
+}
+
+TEST_F(MambactlTest, TextThatIsNotUtf8IsOneClearLineAndNoCall) {
+  const std::string bad = "caf\xE9";
+  const std::string path = ::testing::TempDir() + "mambactl_test_latin1";
+  std::ofstream(path) << bad;
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"generate", "--prompt", bad},
+                                             {"generate", "--file", path},
+                                             {"generate", "--prompt", "x", "--stop", "ok", "--stop", bad},
+                                             {"generate", "--prompt", "x", "--request-id", bad},
+                                             {"generate", "--prompt", "x", "--session", bad},
+                                             {"generate"},
+                                             {"score", "--text", "x", "--context", bad},
+                                             {"session", "create", "--label", "k=" + bad},
+                                             {"session", "get", bad},
+                                             {"health", "--service", bad},
+                                             {"chat", "--model", bad},
+                                             {"chat", "--before", "\\xE9"}}) {
+    const ProcessResult result = Run(arguments, bad);
+    EXPECT_EQ(result.exit_code, 2) << ::testing::PrintToString(arguments) << result.err;
+    EXPECT_THAT(result.err, AllOf(StartsWith("mambactl: "), HasSubstr("UTF-8")));
+    EXPECT_EQ(result.err.find('\n'), result.err.size() - 1) << result.err;
+  }
+  EXPECT_EQ(server_.calls(), 0);
+}
+
+TEST_F(MambactlTest, APathIsBytes) {
+  const std::string path = ::testing::TempDir() + "mambactl_test_caf\xE9";
+  std::ofstream(path) << "1,2";
+  EXPECT_EQ(Run({"generate", "--file", path}).exit_code, 0);
+  EXPECT_EQ(Run({"generate", "--tokens", "@" + path}).exit_code, 0);
+}
+
+TEST_F(MambactlTest, AQueueTimeOfZeroIsSent) {
+  ASSERT_EQ(Run({"generate", "--prompt", "x", "--max-queue-time", "0"}).exit_code, 0);
+  ASSERT_EQ(Run({"generate", "--prompt", "x"}).exit_code, 0);
+  EXPECT_TRUE(server_.generate_requests()[0].has_max_queue_time());
+  EXPECT_FALSE(server_.generate_requests()[1].has_max_queue_time());
 }
 
 TEST_F(MambactlTest, NamesAnUnknownVerbAndAMissingOne) {

@@ -24,6 +24,11 @@ TEST(TerminalTest, DimsOnlyWithStyle) {
   EXPECT_EQ(Dim("x", true), "\x1b[2mx\x1b[0m");
 }
 
+TEST(PromptFlagsTest, RefusesAMissingTokenId) {
+  for (const char* wrong : {"1,,2", "1, ,2", ",1", "1,", "1, ", ",", "1 2,"})
+    EXPECT_EQ(ParseTokenIds(wrong).status().code(), absl::StatusCode::kInvalidArgument) << wrong;
+}
+
 TEST(PromptFlagsTest, ParsesTokenIds) {
   EXPECT_THAT(*ParseTokenIds("1,2, 3\n4294967295"), ElementsAre(1, 2, 3, 4294967295U));
   EXPECT_THAT(*ParseTokenIds(""), ElementsAre());

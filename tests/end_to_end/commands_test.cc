@@ -147,6 +147,8 @@ TEST(CommandsTest, MistakesAreOneLineAndCode2) {
        {std::vector<std::string>{"run", "--model", kModel},
         {"run", "--model", kModel, "--prompt", "a", "--tokens", "1"},
         {"run", "--model", kModel, "--tokens", "1,x"},
+        {"run", "--model", kModel, "--tokens", "1,,2"},
+        {"score", "--model", kModel, "--tokens", "1,,2"},
         {"run", "--model", kModel, "--tokens", "@/nonexistent"},
         {"run", "--model", kModel, "--tokens", "4096"},
         {"run", "--model", kModel, "--prompt", "a", "--temperature", "-1"},

@@ -63,7 +63,12 @@ PtyProcess::~PtyProcess() {
     kill(pid_, SIGKILL);
     waitpid(pid_, nullptr, 0);
   }
-  close(terminal_);
+  HangUp();
+}
+
+void PtyProcess::HangUp() {
+  if (terminal_ >= 0) close(terminal_);
+  terminal_ = -1;
 }
 
 void PtyProcess::Type(std::string_view keys) {

@@ -23,6 +23,9 @@ class PtyProcess {
   // Presses keys: "\x03" is Ctrl-C, "\r" Enter.
   void Type(std::string_view keys);
 
+  // Takes the terminal away; the program is told, and nothing more is shown.
+  void HangUp();
+
   // Waits until `text` appears on the screen after all that earlier calls have passed; returns everything up
   // to and with it, or nothing when it did not come in time.
   std::optional<std::string> WaitFor(std::string_view text,
