@@ -151,10 +151,10 @@ class EngineImpl final : public Engine {
   const EngineOptions& options() const override { return options_; }
   RequestLimits limits() const override {
     return {.vocab_size = static_cast<uint32_t>(model_->info().vocab_size),
-            // Each candidate of a request draws its first token in one and the same forward pass.
-            .state_slots = std::min(options_.state_slots, model_->limits().decode_rows),
+            .state_slots = options_.state_slots,
             .prompt_tokens_max = options_.prompt_tokens_max,
-            .has_tokenizer = tokenizer_ != nullptr};
+            .has_tokenizer = tokenizer_ != nullptr,
+            .decode_rows = model_->limits().decode_rows};
   }
   std::vector<MemoryAddend> MemoryLedger() const override {
     return {{"weights", model_->info().weight_bytes},

@@ -71,9 +71,9 @@ class Engine {
   virtual TickReport Tick(absl::Time now) = 0;  // REQUIRES: Start was not called
 
   // Accepts a request or refuses it at once: INVALID_ARGUMENT naming the field, RESOURCE_EXHAUSTED +
-  // retry_after (queue), UNAVAILABLE (draining), DEADLINE_EXCEEDED (deadline before the predicted start),
-  // NOT_FOUND / ABORTED (session) may come at once or as the End event. After OK the sink gets every event up
-  // to End.
+  // retry_after (queue), UNAVAILABLE (draining), DEADLINE_EXCEEDED (deadline or max_queue_time before the
+  // predicted start). What depends on a session (NOT_FOUND, ABORTED, when its turn can start) comes as the
+  // End event. After OK the sink gets every event up to End.
   virtual absl::StatusOr<RequestTicket> Submit(GenerationRequest request,
                                                std::shared_ptr<TokenSink> sink) = 0;
   // Ends a request at the next tick with `status`, which its End event and the counts then carry. Ignored

@@ -171,6 +171,9 @@ absl::Status Validate(const GenerationRequest& request, const RequestLimits& lim
   if (request.candidate_count > limits.state_slots) {
     return InvalidField("candidate_count", "must be at most the state slots of this server");
   }
+  if (request.candidate_count > limits.decode_rows) {
+    return InvalidField("candidate_count", "must be at most the decode rows of this server");
+  }
   if (request.candidate_count > 1 && !IsGenerate(request)) {
     return InvalidField("candidate_count", "belongs to Generate alone");
   }

@@ -40,8 +40,8 @@ struct SamplingParams {
 
 struct StopConditions {
   uint32_t max_output_tokens = 1024;  // [1, 2^30]
-  uint32_t min_output_tokens =
-      0;  // <= max_output_tokens; EOS, stop ids and stop strings are ignored before it
+  uint32_t min_output_tokens = 0;     // <= max_output_tokens; no EOS, no stop id and no stop string that is
+                                      // complete before it ends the output
   std::vector<std::string> stop_sequences;  // at most 16, 1 to 256 bytes each
   std::vector<uint32_t> stop_token_ids;     // at most 64
   bool include_stop_sequence = false;       // keep the matched stop string in the text
@@ -66,7 +66,7 @@ struct GenerationRequest {
   SamplingParams sampling;
   StopConditions stop;
   OutputOptions output;
-  uint32_t candidate_count = 1;  // [1, 128] and at most the slots of the pool; > 1 only without session
+  uint32_t candidate_count = 1;  // [1, 128], at most RequestLimits' slots and rows; > 1 only without session
   int32_t priority = 0;          // higher first; equal: in order of arrival
   absl::Time arrival = absl::InfinitePast();  // when the RPC arrived; InfinitePast: Submit's time
   absl::Time deadline = absl::InfiniteFuture();
@@ -82,6 +82,7 @@ struct RequestLimits {
   uint32_t state_slots = 0;
   uint64_t prompt_tokens_max = 0;
   bool has_tokenizer = false;  // without one: skip_text is implied and stop_sequences are FAILED_PRECONDITION
+  uint32_t decode_rows = UINT32_MAX;  // of one forward pass, in which all candidates draw their first token
 };
 
 // OK, or INVALID_ARGUMENT naming the proto field that breaks its range.

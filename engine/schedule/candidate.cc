@@ -126,8 +126,8 @@ std::optional<FinishReason> Candidate::ReasonToEnd(uint32_t token) const {
   return std::nullopt;
 }
 
-// The text that `token` lets out. A stop string that it completes ends the output; the token that ends the
-// output by its id has no text of its own; the end lets out what was held back.
+// The text that `token` lets out. A stop string that it completes ends the output, from min_output_tokens on;
+// the token that ends the output by its id has no text of its own; the end lets out what was held back.
 std::string Candidate::TextOf(uint32_t token) {
   const bool ends_by_id = reason_ == FinishReason::kEos || reason_ == FinishReason::kStopToken;
   std::string piece = ends_by_id ? std::string() : detokenizer_->Append(token);

@@ -42,6 +42,7 @@ TickReport EngineLoop::Tick(absl::Time now) {
   EndLate();
   AdvanceDrain();
   Admit();
+  EndWaitedTooLong();
   worked_ = had_commands;
   const uint32_t decode_rows = RunDecode();
   const uint32_t prompt_tokens = RunPrompts(decode_rows);
@@ -64,21 +65,25 @@ absl::StatusOr<std::vector<std::byte>> EngineLoop::ReadState(const std::string& 
   return pool_->Read(session->slot);
 }
 
-// Whatever deadline of a request has passed: the caller's, the queue's, or the slow reader's.
+// The caller's deadline has passed, or the slow reader's.
 void EngineLoop::EndLate() {
   while (const std::optional<RequestTicket> ticket = timers_.PopDue(now_)) {
     OpenRequest& request = *open_.at(*ticket);
     if (now_ >= request.request.deadline) {
       Interrupt(request, MakeError(absl::StatusCode::kDeadlineExceeded, "the deadline passed", {}));
-    } else if (request.phase == OpenRequest::Phase::kWaiting) {
-      Interrupt(request,
-                MakeError(absl::StatusCode::kDeadlineExceeded, "max_queue_time passed",
-                          {.reason = reason::kQueueTimeExceeded, .retry_after = ledger_.RetryAfter()}));
     } else {
       Interrupt(request,
                 MakeError(absl::StatusCode::kResourceExhausted, "the reader of the stream was too slow",
                           {.reason = reason::kSlowReader, .retry_after = ledger_.RetryAfter()}));
     }
+  }
+}
+
+void EngineLoop::EndWaitedTooLong() {
+  while (const std::optional<RequestTicket> ticket = queue_timers_.PopDue(now_)) {
+    EndRequest(*open_.at(*ticket),
+               MakeError(absl::StatusCode::kDeadlineExceeded, "max_queue_time passed",
+                         {.reason = reason::kQueueTimeExceeded, .retry_after = ledger_.RetryAfter()}));
   }
 }
 
@@ -134,6 +139,7 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
     request.session = nullptr;
   }
   timers_.Erase(request.ticket);
+  queue_timers_.Erase(request.ticket);
   mailbox_.Close(request.ticket);
   ReleasePrompt(request);
   ledger_.Finish(request.request.method, was_running, end.status.code(), now_ - request.request.arrival);
@@ -188,7 +194,7 @@ absl::Status EngineLoop::Start(OpenRequest& request) {
     }
     request.last_planned.assign(wanted.candidate_count, 0);
   }
-  SetTimer(request);
+  queue_timers_.Erase(request.ticket);
   SetSessionState(request);
   request.sink->Push(StartedEvent{.seed = seed, .queue_time = queue_time, .cached_input_tokens = 0});
   return absl::OkStatus();
@@ -231,9 +237,6 @@ Usage EngineLoop::UsageOf(const OpenRequest& request) const {
 
 void EngineLoop::SetTimer(OpenRequest& request) {
   absl::Time due = request.request.deadline;
-  if (request.phase == OpenRequest::Phase::kWaiting && request.request.max_queue_time) {
-    due = std::min(due, request.queued_at + *request.request.max_queue_time);
-  }
   if (request.paused()) due = std::min(due, request.paused_since + options_.stall_timeout);
   timers_.Set(request.ticket, due);
 }
@@ -255,18 +258,21 @@ void EngineLoop::Log(const std::string& line) const {
   if (options_.log) options_.log(line);
 }
 
+SlotLoad EngineLoop::Load() const {
+  return {.free = pool_->free(),
+          .running = static_cast<uint32_t>(pool_->used() - sessions_.size()),
+          .waiting = scheduler_.waiting_slots(),
+          .service_time = service_time_};
+}
+
 TickReport EngineLoop::Publish(uint32_t decode_rows, uint32_t prompt_tokens) {
   ended_.clear();
-  const SlotLoad load = {.free = pool_->free(),
-                         .running = static_cast<uint32_t>(pool_->used() - sessions_.size()),
-                         .waiting = scheduler_.waiting_slots(),
-                         .service_time = service_time_};
-  ledger_.Publish(load, pool_->used(), sessions_.count_by_state(), now_);
+  ledger_.Publish(Load(), pool_->used(), sessions_.count_by_state(), now_);
   TickReport report;
   report.decode_rows = decode_rows;
   report.prompt_tokens = prompt_tokens;
   report.idle = !worked_;
-  report.next_event = std::min(timers_.Earliest(), sessions_.NextExpiry());
+  report.next_event = std::min({timers_.Earliest(), queue_timers_.Earliest(), sessions_.NextExpiry()});
   if (drain_deadline_ && !open_.empty()) report.next_event = std::min(report.next_event, *drain_deadline_);
   return report;
 }

@@ -1,8 +1,9 @@
 // EngineLoop: one turn of the engine as a function of time. It alone touches sessions, slots and the model.
 //
-// A tick: take the commands that wait; end what is too late; admit; step the rows that decode and deliver
-// their tokens; then read prompt chunks and deliver the first tokens. Decode rows go first, so that a reader
-// never waits for someone else's prompt longer than one tick's chunk.
+// A tick: take the commands that wait; end what is past its deadline; admit; end what has waited too long;
+// step the rows that decode and deliver their tokens; then read prompt chunks and deliver the first tokens.
+// What finds its slots in the tick that takes it up never counts as having waited too long. Decode rows go
+// first, so that a reader never waits for someone else's prompt longer than one tick's chunk.
 //
 // How a session's turn keeps its promises (the canonical state rule):
 //   - past position 0 the prompt is read in a second slot, a copy of the session's; at the first token the
@@ -92,6 +93,7 @@ class EngineLoop {
 
   // Ends (engine_loop.cc).
   void EndLate();
+  void EndWaitedTooLong();
   void ExpireSessions();
   void AdvanceDrain();
   void Interrupt(OpenRequest& request, absl::Status status);
@@ -125,6 +127,7 @@ class EngineLoop {
   Usage UsageOf(const OpenRequest& request) const;
   void SetTimer(OpenRequest& request);
   void SetSessionState(OpenRequest& request);
+  SlotLoad Load() const;
   void Log(const std::string& line) const;
   TickReport Publish(uint32_t decode_rows, uint32_t prompt_tokens);
 
@@ -143,7 +146,8 @@ class EngineLoop {
   std::vector<std::unique_ptr<OpenRequest>> ended_;  // until the end of the tick: rows still point to them
   std::vector<OpenRequest*> prompts_;                // in order of admission
   std::vector<OpenRequest*> decoding_;
-  ExpiryIndex<RequestTicket> timers_;
+  ExpiryIndex<RequestTicket> timers_;        // the caller's deadline, and the slow reader's
+  ExpiryIndex<RequestTicket> queue_timers_;  // max_queue_time of what waits
 
   absl::Time now_;
   uint64_t tick_ = 0;

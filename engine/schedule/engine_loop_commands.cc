@@ -48,11 +48,16 @@ void EngineLoop::Handle(SubmitCommand command) {
   if (drain_deadline_) return EndRequest(request, DrainingError());
   request.slots_needed = request.request.candidate_count;
   if (!request.request.session_id.empty()) {
-    if (absl::Status status = OpenOnSession(request); !status.ok()) return EndRequest(request, status);
+    absl::Status status = OpenOnSession(request);
+    if (status.ok()) status = CheckPredictedStart(Load(), request.slots_needed, request.request, now_);
+    if (!status.ok()) return EndRequest(request, std::move(status));
   }
   request.queued = true;
   scheduler_.Enqueue(request.waiting());
   SetTimer(request);
+  if (request.request.max_queue_time) {
+    queue_timers_.Set(ticket, request.queued_at + *request.request.max_queue_time);
+  }
 }
 
 absl::Status EngineLoop::OpenOnSession(OpenRequest& request) {

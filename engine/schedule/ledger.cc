@@ -27,9 +27,24 @@ uint64_t& CountOf(EngineStats::ByMethodAndCode& counts, Method method, absl::Sta
 
 std::optional<absl::Duration> PredictWait(const SlotLoad& load, uint32_t slots) {
   const uint64_t wanted = load.waiting + slots;
-  if (wanted <= load.free) return absl::ZeroDuration();
+  if (slots == 0 || wanted <= load.free) return absl::ZeroDuration();
   if (!load.service_time) return std::nullopt;
   return *load.service_time * (static_cast<double>(wanted - load.free) / std::max(1u, load.running));
+}
+
+absl::Status CheckPredictedStart(const SlotLoad& load, uint32_t slots, const GenerationRequest& request,
+                                 absl::Time now) {
+  const std::optional<absl::Duration> predicted = PredictWait(load, slots);
+  const absl::Time start = now + predicted.value_or(absl::ZeroDuration());
+  if (request.deadline <= start) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, "the deadline lies before the predicted start",
+                     {.reason = reason::kDeadlineTooShort, .retry_after = RetryAfterOf(predicted)});
+  }
+  if (request.max_queue_time && start - now > *request.max_queue_time) {
+    return MakeError(absl::StatusCode::kDeadlineExceeded, "max_queue_time is shorter than the predicted wait",
+                     {.reason = reason::kQueueTimeExceeded, .retry_after = RetryAfterOf(predicted)});
+  }
+  return absl::OkStatus();
 }
 
 Ledger::Ledger(uint32_t queue_requests_max, uint64_t queue_tokens_max, uint32_t state_slots,
@@ -60,16 +75,8 @@ absl::Status Ledger::Refuse(const GenerationRequest& request, absl::Time now) co
     return MakeError(absl::StatusCode::kResourceExhausted, "the queue is full",
                      {.reason = reason::kQueueFull, .retry_after = RetryAfterOf(predicted)});
   }
-  const absl::Time start = now + predicted.value_or(absl::ZeroDuration());
-  if (request.deadline <= start) {
-    return MakeError(absl::StatusCode::kDeadlineExceeded, "the deadline lies before the predicted start",
-                     {.reason = reason::kDeadlineTooShort, .retry_after = RetryAfterOf(predicted)});
-  }
-  if (request.max_queue_time && start - now > *request.max_queue_time) {
-    return MakeError(absl::StatusCode::kDeadlineExceeded, "max_queue_time is shorter than the predicted wait",
-                     {.reason = reason::kQueueTimeExceeded, .retry_after = RetryAfterOf(predicted)});
-  }
-  return absl::OkStatus();
+  const uint32_t slots = request.session_id.empty() ? request.candidate_count : 0;
+  return CheckPredictedStart(load_, slots, request, now);
 }
 
 void Ledger::Reject(Method method, absl::StatusCode code) {

@@ -30,12 +30,18 @@ struct SlotLoad {
 // running requests give theirs back. None while nothing was measured.
 std::optional<absl::Duration> PredictWait(const SlotLoad& load, uint32_t slots);
 
+// DEADLINE_EXCEEDED + RetryInfo when `request`, which needs `slots`, is too late already or by its predicted
+// start.
+absl::Status CheckPredictedStart(const SlotLoad& load, uint32_t slots, const GenerationRequest& request,
+                                 absl::Time now);
+
 class Ledger {
  public:
   Ledger(uint32_t queue_requests_max, uint64_t queue_tokens_max, uint32_t state_slots, uint64_t slot_bytes);
 
   // Accepts `request` into the queue, or refuses it: UNAVAILABLE (lost device, draining), RESOURCE_EXHAUSTED
-  // + RetryInfo (queue full), DEADLINE_EXCEEDED (too late already, or by the predicted start).
+  // + RetryInfo (queue full), DEADLINE_EXCEEDED (too late already, or by the predicted start). How many slots
+  // a session's turn needs is the engine thread's to know: it predicts for that one.
   absl::Status Accept(const GenerationRequest& request, absl::Time now);
   void Reject(Method method, absl::StatusCode code);
   void SetDraining();

@@ -46,24 +46,34 @@ absl::StatusOr<StopMatcher> StopMatcher::Create(std::vector<std::string> stops, 
   return StopMatcher(std::move(patterns), include_stop);
 }
 
-StopMatcher::Result StopMatcher::Push(std::string_view text) {
+StopMatcher::Result StopMatcher::Push(std::string_view text) { return Scan(text, /*may_match=*/true); }
+
+std::string StopMatcher::PushUnmatched(std::string_view text) { return Scan(text, /*may_match=*/false).text; }
+
+std::string StopMatcher::Flush() {
+  matched_ = false;
+  for (Pattern& pattern : patterns_) pattern.progress = 0;
+  return std::exchange(held_, {});
+}
+
+bool StopMatcher::Pattern::Advance(char byte) {
+  while (progress > 0 && stop[progress] != byte) progress = border[progress - 1];
+  if (stop[progress] == byte) ++progress;
+  if (progress < stop.size()) return false;
+  progress = border.back();
+  return true;
+}
+
+StopMatcher::Result StopMatcher::Scan(std::string_view text, bool may_match) {
   Result result;
   if (matched_) return result;
-  if (patterns_.empty()) {
-    result.text = text;
-    return result;
-  }
+  const size_t first_new = held_.size();
   held_.append(text);
-  const size_t first_new = held_.size() - text.size();
   for (size_t i = first_new; i < held_.size(); ++i) {
     size_t longest = 0;
     for (size_t p = 0; p < patterns_.size(); ++p) {
       Pattern& pattern = patterns_[p];
-      while (pattern.progress > 0 && pattern.stop[pattern.progress] != held_[i]) {
-        pattern.progress = pattern.border[pattern.progress - 1];
-      }
-      if (pattern.stop[pattern.progress] == held_[i]) ++pattern.progress;
-      if (pattern.progress == pattern.stop.size() && pattern.stop.size() > longest) {
+      if (pattern.Advance(held_[i]) && may_match && pattern.stop.size() > longest) {
         longest = pattern.stop.size();
         result.matched_index = p;
       }
@@ -80,24 +90,6 @@ StopMatcher::Result StopMatcher::Push(std::string_view text) {
   result.text = held_.substr(0, held_.size() - keep);
   held_.erase(0, held_.size() - keep);
   return result;
-}
-
-std::string StopMatcher::PushUnmatched(std::string_view text) {
-  if (matched_) return {};
-  std::string all = std::exchange(held_, {});
-  all.append(text);
-  Restart();
-  return all;
-}
-
-std::string StopMatcher::Flush() {
-  matched_ = false;
-  Restart();
-  return std::exchange(held_, {});
-}
-
-void StopMatcher::Restart() {
-  for (Pattern& pattern : patterns_) pattern.progress = 0;
 }
 
 }  // namespace mambad

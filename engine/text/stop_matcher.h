@@ -41,8 +41,8 @@ class StopMatcher {
   // Takes the next piece of the text. After a match nothing is emitted any more, whatever is pushed.
   Result Push(std::string_view text);
 
-  // Emits what is held back and `text` without looking for stop strings in them (min_output_tokens): no stop
-  // string that begins in this text will match.
+  // The same for text in which no match may end (min_output_tokens): a stop string that becomes complete in
+  // it is text like any other, one that begins in it may match later.
   std::string PushUnmatched(std::string_view text);
 
   // The end of the text: what was held back, which became no stop string. Ready for a new text afterwards.
@@ -58,11 +58,14 @@ class StopMatcher {
     std::string stop;
     std::vector<uint16_t> border;  // border[i]: the longest proper border of the first i + 1 bytes
     uint16_t progress = 0;
+
+    // Takes the next byte of the text; whether it completes the stop string.
+    bool Advance(char byte);
   };
 
   StopMatcher(std::vector<Pattern> patterns, bool include_stop);
 
-  void Restart();
+  Result Scan(std::string_view text, bool may_match);
 
   std::vector<Pattern> patterns_;
   bool include_stop_ = false;

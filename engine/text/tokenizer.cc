@@ -1,13 +1,13 @@
 #include "engine/text/tokenizer.h"
 
 #include <algorithm>
-#include <fstream>
 #include <optional>
 #include <utility>
 
 #define XXH_INLINE_ALL
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/json_file.h"
 #include "engine/text/added_tokens.h"
 #include "engine/text/bpe.h"
 #include "engine/text/byte_alphabet.h"
@@ -21,20 +21,6 @@
 
 namespace mambad {
 namespace {
-
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be opened"));
-  const std::streamoff size = file.tellg();
-  if (size < 0 || static_cast<uint64_t>(size) > kMaxTokenizerBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": is no regular file of at most ", kMaxTokenizerBytes >> 20, " MiB"));
-  }
-  std::string content(static_cast<size_t>(size), '\0');
-  file.seekg(0);
-  if (!file.read(content.data(), size)) return absl::DataLossError(absl::StrCat(path, ": cannot be read"));
-  return content;
-}
 
 std::string Digest(std::string_view content) {
   const XXH128_hash_t hash = XXH3_128bits(content.data(), content.size());
@@ -106,7 +92,7 @@ Tokenizer::Tokenizer(std::unique_ptr<const Parts> parts) : parts_(std::move(part
 Tokenizer::~Tokenizer() = default;
 
 absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(const std::string& path) {
-  MAMBAD_ASSIGN_OR_RETURN(const std::string content, ReadFile(path));
+  MAMBAD_ASSIGN_OR_RETURN(const std::string content, ReadFile(path, kMaxTokenizerBytes));
   return Parse(content, path);
 }
 

@@ -155,6 +155,26 @@ TEST_F(CandidateTest, NothingEndsItBeforeMinOutputTokens) {
   EXPECT_TRUE(candidate.ended());
 }
 
+TEST_F(CandidateTest, AStopStringEndsItWhenItIsCompleteAtMinOutputTokensOrLater) {
+  const std::vector<uint32_t> tokens = Encode(" there was a king, who had");
+  request_.stop.stop_sequences = {"king, w"};
+  const auto complete = static_cast<uint32_t>(Encode(" there was a king, who").size());
+  for (uint32_t least = 0; least <= complete + 1; ++least) {
+    request_.stop.min_output_tokens = least;
+    Candidate candidate = NewCandidate();
+    const std::string text = TextOf(candidate, tokens);
+    if (least <= complete) {
+      ASSERT_TRUE(candidate.ended()) << least;
+      EXPECT_EQ(candidate.reason(), FinishReason::kStopSequence);
+      EXPECT_EQ(candidate.output_tokens(), complete);
+      EXPECT_EQ(text, " there was a ");
+    } else {
+      EXPECT_FALSE(candidate.ended());
+      EXPECT_EQ(text, " there was a king, who had");
+    }
+  }
+}
+
 TEST_F(CandidateTest, CountsTokensOfPromptAndOutputForPenalties) {
   request_.prompt = {11, 12, 11};
   Candidate plain = NewCandidate();

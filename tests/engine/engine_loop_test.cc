@@ -632,6 +632,77 @@ TEST_F(EngineLoopTest, MaxQueueTimeEndsAWaitingRequest) {
   EXPECT_EQ(DetailOf(harness_.Of(ticket).end->status).reason, reason::kQueueTimeExceeded);
 }
 
+TEST_F(EngineLoopTest, MaxQueueTimeNeverEndsARequestThatFindsItsSlots) {
+  for (const absl::Duration max : {absl::ZeroDuration(), absl::Milliseconds(5)}) {
+    GenerationRequest request = LongTurn(Prompt(1), "", 3);
+    request.max_queue_time = max;
+    const RequestTicket ticket = harness_.Submit(request);
+    harness_.Advance(absl::Seconds(1));  // the tick before took this long
+    harness_.Settle();
+    harness_.Of(ticket).Read();
+    ASSERT_TRUE(harness_.Of(ticket).end.has_value());
+    EXPECT_TRUE(harness_.Of(ticket).end->status.ok()) << harness_.Of(ticket).end->status;
+  }
+}
+
+TEST_F(EngineLoopTest, ADeadlineThatPassedInTheQueueEndsARequestAlsoWhereSlotsAreFree) {
+  GenerationRequest request = LongTurn(Prompt(1), "", 3);
+  request.deadline = harness_.now() + absl::Milliseconds(5);
+  const RequestTicket ticket = harness_.Submit(request);
+  harness_.Advance(absl::Seconds(1));
+  harness_.Tick();
+  harness_.Of(ticket).Read();
+  ASSERT_TRUE(harness_.Of(ticket).end.has_value());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(harness_.Of(ticket).end->status));
+  EXPECT_FALSE(harness_.Of(ticket).started.has_value());
+}
+
+// All slots are held for long, and the mean time that a request holds its slots is known.
+void FillThePool(LoopHarness& harness, int slots) {
+  harness.Run(LongTurn(Prompt(1), "", 200));
+  for (int i = 0; i < slots; ++i) harness.Submit(LongTurn(Prompt(1), ""));
+  for (int i = 0; i < 4; ++i) harness.Tick();
+  ASSERT_EQ(harness.loop.pool().free(), 0u);
+}
+
+TEST_F(EngineLoopTest, ASessionsTurnThatNeedsNoSlotStartsWithAllSlotsTaken) {
+  ASSERT_TRUE(harness_.Create({.id = "new"}).ok());
+  FillThePool(harness_, 6);
+  for (GenerationRequest request : {LongTurn({}, kSession, 3), LongTurn(Prompt(3), "new", 3)}) {
+    request.deadline = harness_.now() + absl::Milliseconds(20);
+    request.max_queue_time = absl::Milliseconds(1);
+    const absl::StatusOr<RequestTicket> ticket = harness_.TrySubmit(request);
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    for (int i = 0; i < 8; ++i) harness_.Tick();
+    harness_.Of(*ticket).Read();
+    ASSERT_TRUE(harness_.Of(*ticket).end.has_value());
+    EXPECT_TRUE(harness_.Of(*ticket).end->status.ok()) << harness_.Of(*ticket).end->status;
+  }
+}
+
+TEST_F(EngineLoopTest, ASessionsTurnThatWaitsTooLongForItsSlotIsRefusedWhenItIsTakenUp) {
+  FillThePool(harness_, 7);
+  const absl::StatusOr<SessionInfo> before = harness_.Get(kSession);
+  ASSERT_TRUE(before.ok());
+  for (const bool by_deadline : {false, true}) {
+    GenerationRequest request = LongTurn(Prompt(3), kSession, 3);
+    if (by_deadline) {
+      request.deadline = harness_.now() + absl::Milliseconds(2);
+    } else {
+      request.max_queue_time = absl::Milliseconds(2);
+    }
+    const RequestTicket ticket = harness_.Submit(request);
+    harness_.Tick();
+    Transcript& got = harness_.Of(ticket);
+    got.Read();
+    ASSERT_TRUE(got.end.has_value());
+    const ErrorDetail detail = DetailOf(got.end->status);
+    EXPECT_EQ(detail.reason, by_deadline ? reason::kDeadlineTooShort : reason::kQueueTimeExceeded);
+    EXPECT_TRUE(detail.retry_after.has_value());
+    EXPECT_EQ(got.end->session->etag, before->etag);
+  }
+}
+
 TEST_F(EngineLoopTest, ALongPromptDoesNotStallShortOnes) {
   harness_.Submit(LongTurn(Prompt(4000), "", 1));
   harness_.Tick();

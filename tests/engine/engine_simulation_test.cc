@@ -431,7 +431,9 @@ class Simulation {
         EXPECT_TRUE(reference.cancelled);
         break;
       case absl::StatusCode::kDeadlineExceeded:
-        EXPECT_TRUE(request.deadline <= harness_.now() || request.max_queue_time.has_value());
+        EXPECT_TRUE(
+            request.deadline <= harness_.now() || request.max_queue_time.has_value() ||
+            (!request.session_id.empty() && DetailOf(got.end->status).reason == reason::kDeadlineTooShort));
         break;
       case absl::StatusCode::kResourceExhausted:
         EXPECT_TRUE(reference.reads_one_in != 1 || request.candidate_count > 1);

@@ -266,6 +266,14 @@ TEST(EngineTest, ResolvesSlotsAndSessionsFromTheBudget) {
   EXPECT_EQ(pool_bytes, 64u * 40);
 }
 
+TEST(EngineTest, ReportsSlotsAndDecodeRowsAsTheyAre) {
+  const auto engine = Engine::Create(std::make_shared<OracleModel>(ForwardLimits{.decode_rows = 6}), nullptr,
+                                     {.state_slots = 8, .decode_rows_max = 6, .seed = 1});
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  EXPECT_EQ((*engine)->limits().state_slots, 8u);
+  EXPECT_EQ((*engine)->limits().decode_rows, 6u);
+}
+
 TEST(EngineTest, RefusesOptionsThatMakeNoSenseNamingThem) {
   const auto field_of = [](EngineOptions options) {
     return DetailOf(Engine::Create(std::make_shared<OracleModel>(), nullptr, options).status()).field;

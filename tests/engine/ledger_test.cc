@@ -76,6 +76,23 @@ TEST(LedgerTest, PredictsTheWaitFromTheRateAtWhichSlotsComeBack) {
   EXPECT_EQ(PredictWait(load, 6), absl::Seconds(10));
 }
 
+TEST(LedgerTest, PredictsNoWaitForWhatNeedsNoSlot) {
+  const SlotLoad load = {.free = 0, .running = 4, .waiting = 9, .service_time = absl::Seconds(4)};
+  EXPECT_EQ(PredictWait(load, 0), absl::ZeroDuration());
+}
+
+TEST(LedgerTest, LeavesThePredictionForASessionsTurnToTheEngineThread) {
+  Ledger ledger(10, 100, 4, 64);
+  ledger.Publish({.free = 0, .running = 4, .waiting = 4, .service_time = absl::Seconds(4)}, 4, {}, kNow);
+  GenerationRequest request = Request(1);
+  request.session_id = "s";
+  request.deadline = kNow + absl::Seconds(3);
+  request.max_queue_time = absl::Seconds(3);
+  EXPECT_TRUE(ledger.Accept(request, kNow).ok());
+  request.deadline = kNow;
+  EXPECT_EQ(DetailOf(ledger.Accept(request, kNow)).reason, reason::kDeadlineTooShort);
+}
+
 TEST(LedgerTest, AcceptsNothingWhileDrainingOrWithoutADevice) {
   Ledger ledger(10, 100, 8, 64);
   ledger.SetDraining();

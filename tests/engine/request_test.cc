@@ -117,6 +117,22 @@ TEST(RequestTest, NamesTheFieldThatBreaksItsRange) {
   EXPECT_EQ(FieldAfter([](auto& r) { r.expect_position = 3; }), "expect_position");
 }
 
+TEST(RequestTest, SaysWhichLimitOfTheServerBoundsTheCandidates) {
+  const auto message = [](const RequestLimits& limits) {
+    GenerationRequest request;
+    request.prompt = {1};
+    request.candidate_count = 7;
+    return std::string(Validate(request, limits).message());
+  };
+  RequestLimits limits = {
+      .vocab_size = 100, .state_slots = 8, .prompt_tokens_max = 50, .has_tokenizer = true, .decode_rows = 7};
+  EXPECT_EQ(message(limits), "");
+  limits.decode_rows = 6;
+  EXPECT_EQ(message(limits), "candidate_count must be at most the decode rows of this server");
+  limits.state_slots = 6;
+  EXPECT_EQ(message(limits), "candidate_count must be at most the state slots of this server");
+}
+
 TEST(RequestTest, ChecksTheInputOfEachMethod) {
   EXPECT_EQ(FieldAfter([](auto& r) { r.prompt = {}; }), "prompt");
   EXPECT_EQ(FieldAfter([](auto& r) {

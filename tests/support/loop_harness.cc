@@ -118,7 +118,8 @@ absl::StatusOr<RequestTicket> LoopHarness::TrySubmit(GenerationRequest request, 
   const RequestLimits limits = {.vocab_size = static_cast<uint32_t>(model->info().vocab_size),
                                 .state_slots = options.state_slots,
                                 .prompt_tokens_max = options.prompt_tokens_max,
-                                .has_tokenizer = tokenizer_ != nullptr};
+                                .has_tokenizer = tokenizer_ != nullptr,
+                                .decode_rows = model->limits().decode_rows};
   if (absl::Status status = Validate(request, limits); !status.ok()) return status;
   request.arrival = now_;
   if (absl::Status status = ledger.Accept(request, now_); !status.ok()) return status;

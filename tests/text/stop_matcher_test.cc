@@ -59,11 +59,20 @@ TEST(StopMatcherTest, TakesTheFirstThatIsComplete) {
   EXPECT_EQ(result.matched_index, 1u);
 }
 
-TEST(StopMatcherTest, MatchesNothingThatBeginsInUnmatchedText) {
-  StopMatcher matcher = Make({"ab"});
-  EXPECT_EQ(matcher.Push("xa").text, "x");
-  EXPECT_EQ(matcher.PushUnmatched("b ab a"), "ab ab a");
-  EXPECT_EQ(matcher.Push("b").text, "b");
+TEST(StopMatcherTest, CompletesAStopStringThatBeginsInUnmatchedText) {
+  StopMatcher matcher = Make({"abab"});
+  EXPECT_EQ(matcher.PushUnmatched("x ab"), "x ");
+  const StopMatcher::Result result = matcher.Push("ab.");
+  EXPECT_EQ(result.text, "");
+  EXPECT_EQ(result.matched_index, 0u);
+}
+
+TEST(StopMatcherTest, LetsOutAStopStringThatIsCompleteInUnmatchedText) {
+  StopMatcher matcher = Make({"abab"});
+  EXPECT_EQ(matcher.PushUnmatched("xabab"), "xab");  // its end may begin another one
+  EXPECT_FALSE(matcher.matched());
+  EXPECT_EQ(matcher.Push("c").text, "abc");
+  EXPECT_EQ(matcher.PushUnmatched("abab"), "ab");
   EXPECT_EQ(matcher.Push("ab").matched_index, 0u);
 }
 
@@ -86,15 +95,16 @@ TEST(StopMatcherTest, RefusesBadStopStringsByName) {
   EXPECT_TRUE(StopMatcher::Create(std::vector<std::string>(16, std::string(256, 'x')), false).ok());
 }
 
-// What the matcher promises, in the plainest words: look after every byte whether the text ends with a stop
-// string.
+// What the matcher promises, in the plainest words: look after every byte, from the first that may complete a
+// match on, whether the text ends with a stop string.
 struct Naive {
   std::string text;
   std::optional<size_t> matched;
 };
 
-Naive NaiveMatch(const std::string& text, const std::vector<std::string>& stops, bool include_stop) {
-  for (size_t end = 1; end <= text.size(); ++end) {
+Naive NaiveMatch(const std::string& text, size_t first, const std::vector<std::string>& stops,
+                 bool include_stop) {
+  for (size_t end = first + 1; end <= text.size(); ++end) {
     std::optional<size_t> best;
     for (size_t i = 0; i < stops.size(); ++i) {
       if (stops[i].size() > end || text.compare(end - stops[i].size(), stops[i].size(), stops[i]) != 0)
@@ -109,7 +119,7 @@ Naive NaiveMatch(const std::string& text, const std::vector<std::string>& stops,
 // No byte of `sent` could still have become part of the stop string, given what was pushed.
 bool MightHaveStopped(const std::string& pushed, size_t sent, const std::vector<std::string>& stops) {
   for (const std::string& stop : stops) {
-    for (size_t length = 1; length <= std::min(stop.size(), pushed.size()); ++length) {
+    for (size_t length = 1; length <= std::min(stop.size() - 1, pushed.size()); ++length) {
       if (pushed.size() - length < sent &&
           pushed.compare(pushed.size() - length, length, stop, 0, length) == 0) {
         return true;
@@ -133,13 +143,21 @@ TEST(StopMatcherTest, AgreesWithTheNaiveSearchHoweverTheTextIsCut) {
     std::vector<std::string> stops;
     for (size_t i = 0, n = 1 + random() % 4; i < n; ++i) stops.push_back(word(1 + random() % 5));
     const bool include_stop = random() % 2 == 0;
+    const int unmatched_pieces = static_cast<int>(random() % 4);
+    size_t unmatched_bytes = 0;
     StopMatcher matcher = Make(stops, include_stop);
     std::string text, sent;
     std::optional<size_t> matched;
     for (int piece = 0; piece < 8; ++piece) {
       const std::string next = word(random() % 6);
       text += next;
-      const StopMatcher::Result result = matcher.Push(next);
+      StopMatcher::Result result;
+      if (piece < unmatched_pieces) {
+        unmatched_bytes = text.size();
+        result.text = matcher.PushUnmatched(next);
+      } else {
+        result = matcher.Push(next);
+      }
       ASSERT_TRUE(IsValidUtf8(result.text));
       sent += result.text;
       matched = result.matched_index;
@@ -148,7 +166,7 @@ TEST(StopMatcherTest, AgreesWithTheNaiveSearchHoweverTheTextIsCut) {
       ASSERT_EQ(sent.size() + matcher.held_bytes(), text.size());
     }
     sent += matcher.Flush();
-    const Naive want = NaiveMatch(text, stops, include_stop);
+    const Naive want = NaiveMatch(text, unmatched_bytes, stops, include_stop);
     ASSERT_EQ(sent, want.text);
     ASSERT_EQ(matched, want.matched);
     matches += matched.has_value();

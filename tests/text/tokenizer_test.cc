@@ -1,5 +1,8 @@
 #include "engine/text/tokenizer.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <memory>
 #include <thread>
@@ -17,6 +20,7 @@ using golden::ReadJson;
 using golden::TextDigest;
 using nlohmann::json;
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 using TokenizerPtr = std::unique_ptr<const Tokenizer>;
@@ -128,6 +132,16 @@ TEST(TokenizerTest, GivesTheIdsOfHuggingFaceForEveryKindOfFile) {
     EXPECT_EQ(TextDigest(decoded), variant["decoded"]) << name;
     EXPECT_EQ(TextDigest(decoded_skip), variant["decoded_skip"]) << name;
   }
+}
+
+TEST(TokenizerTest, LoadsARegularFileAndNothingElse) {
+  const std::string path = testing::TempDir() + "/mambad-tokenizer-" + std::to_string(::getpid()) + ".json";
+  EXPECT_TRUE(absl::IsNotFound(Tokenizer::Load(path).status()));
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  const absl::Status status = Tokenizer::Load(path).status();
+  ::unlink(path.c_str());
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("not a regular file"));
 }
 
 TEST(TokenizerTest, KnowsItsTokens) {
