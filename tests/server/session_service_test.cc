@@ -154,7 +154,7 @@ TEST_F(SessionServiceTest, RandomOperationsKeepSessionTwinAndForkEqual) {
     EXPECT_EQ(Get(id + ".twin").position(), expected[id].position) << id;
   };
   const auto turn = [&](const std::string& id) {
-    const uint32_t tokens = 1 + pick(6);
+    const uint32_t tokens = 1 + pick(3);
     const uint64_t seed = random();
     const std::string text = expected[id].position > 0 && pick(4) == 0 ? "" : "Then the king spoke. ";
     ASSERT_TRUE(Fork(id, "fork").ok());
