@@ -267,8 +267,10 @@ TEST_F(MambactlTest, APathIsBytes) {
 }
 
 TEST_F(MambactlTest, AQueueTimeOfZeroIsSent) {
-  ASSERT_EQ(Run({"generate", "--prompt", "x", "--max-queue-time", "0"}).exit_code, 0);
-  ASSERT_EQ(Run({"generate", "--prompt", "x"}).exit_code, 0);
+  const ProcessResult zero = Run({"generate", "--prompt", "x", "--max-queue-time", "0"});
+  ASSERT_EQ(zero.exit_code, 0) << zero.err;
+  const ProcessResult unset = Run({"generate", "--prompt", "x"});
+  ASSERT_EQ(unset.exit_code, 0) << unset.err;
   EXPECT_TRUE(server_.generate_requests()[0].has_max_queue_time());
   EXPECT_FALSE(server_.generate_requests()[1].has_max_queue_time());
 }
