@@ -13,7 +13,7 @@
 #include "engine/model/mixer.h"
 #include "engine/model/state_layout.h"
 #include "engine/model/weight_loader.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 namespace mambad {
 

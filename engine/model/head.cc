@@ -44,14 +44,14 @@ absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kern
   head->logits_ = head->normed_ + normed;
   MAMBAD_ASSIGN_OR_RETURN(
       head->scratch_,
-      device.Allocate(kernels::SampleScratchBytes(device, head->linear_.rows()), "workspace"));
+      kernels::HostBuffer::Create(device, kernels::SampleScratchBytes(device, head->linear_.rows())));
   head->order_.reserve(static_cast<size_t>(tasks_max));
   head->sampled_.resize(static_cast<size_t>(head->rows_per_block_));
   head->scores_.resize(static_cast<size_t>(head->rows_per_block_));
   return head;
 }
 
-void Head::Sort(std::span<const LogitsTask> tasks) {
+std::span<const uint32_t> Head::Arrange(std::span<const LogitsTask> tasks) {
   order_.clear();
   for (uint32_t i = 0; i < tasks.size(); ++i) {
     if (tasks[i].sampling != nullptr) order_.push_back(i);
@@ -60,12 +60,12 @@ void Head::Sort(std::span<const LogitsTask> tasks) {
   for (uint32_t i = 0; i < tasks.size(); ++i) {
     if (tasks[i].sampling == nullptr) order_.push_back(i);
   }
+  return order_;
 }
 
 absl::Status Head::Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                        std::span<LogitsResult> results) {
-  MAMBAD_CHECK(results.size() == tasks.size());
-  Sort(tasks);
+  MAMBAD_CHECK(results.size() == tasks.size() && order_.size() == tasks.size());
   const int64_t count = static_cast<int64_t>(tasks.size());
   for (int64_t begin = 0; begin < count; begin += rows_per_block_) {
     const int64_t end = std::min(count, begin + rows_per_block_);
@@ -80,11 +80,7 @@ absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::s
   const int64_t vocab = linear_.rows();
   const int64_t rows = end - begin;
   const std::span<const uint32_t> order(order_.data() + begin, static_cast<size_t>(rows));
-  for (int64_t row = 0; row < rows; ++row) {
-    MAMBAD_RETURN_IF_ERROR(kernels::CopyOnDevice(stream, normed_ + row * d_model,
-                                                 hidden + order[row] * d_model, d_model * sizeof(float)));
-  }
-  MAMBAD_RETURN_IF_ERROR(kernels::RmsNorm(stream, {.x = normed_,
+  MAMBAD_RETURN_IF_ERROR(kernels::RmsNorm(stream, {.x = hidden + begin * d_model,
                                                    .x_stride = d_model,
                                                    .weight = norm_weight_.as<float>(),
                                                    .y = normed_,

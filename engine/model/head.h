@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/schedule/batch.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 #include "kernels/linear/linear.h"
 #include "kernels/sampling/sampling.h"
 
@@ -36,7 +36,12 @@ class Head {
                                                       kernels::DeviceBuffer norm_weight, float norm_epsilon,
                                                       int64_t tasks_max);
 
-  // Row i of `hidden` belongs to tasks[i]. REQUIRES: tasks.size() <= tasks_max; `results` of the same size.
+  // The order in which Run wants the rows of `tasks`: position p stands for tasks[result[p]]. Valid until the next
+  // call. REQUIRES: tasks.size() <= tasks_max.
+  std::span<const uint32_t> Arrange(std::span<const LogitsTask> tasks);
+
+  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]. REQUIRES: Arrange(tasks) was the last call; `results` of
+  // the same size.
   absl::Status Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                    std::span<LogitsResult> results);
 
@@ -47,7 +52,6 @@ class Head {
  private:
   Head() = default;
 
-  void Sort(std::span<const LogitsTask> tasks);
   absl::Status RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                         std::span<LogitsResult> results, int64_t begin, int64_t end);
   absl::Status SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
@@ -62,7 +66,7 @@ class Head {
   kernels::DeviceBuffer workspace_;  // (rows_per_block, M) normed, then (rows_per_block, V) logits
   float* normed_ = nullptr;
   float* logits_ = nullptr;
-  kernels::DeviceBuffer scratch_;  // of sampling
+  kernels::HostBuffer scratch_;  // of sampling
   LogitsObserver observer_;
 
   // Task indices: those that draw, then those that score. The vectors below keep their capacity from call to

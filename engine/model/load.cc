@@ -15,6 +15,7 @@
 #include "engine/model/model_config.h"
 #include "engine/model/random_weights.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/device/gpu_probe.h"
 
 namespace mambad {
 namespace {
@@ -22,8 +23,16 @@ namespace {
 absl::StatusOr<std::unique_ptr<kernels::Device>> CreateDevice(const LoadOptions& options) {
   kernels::DeviceOptions device;
   device.threads = options.threads;
+  device.ordinal = options.device_ordinal;
+  device.memory_limit_bytes = options.device_memory_bytes;
   device.kind =
-      options.device == DeviceChoice::kCuda ? kernels::DeviceKind::kCuda : kernels::DeviceKind::kCpu;
+      options.device == DeviceChoice::kCpu ? kernels::DeviceKind::kCpu : kernels::DeviceKind::kCuda;
+  absl::StatusOr<std::unique_ptr<kernels::Device>> created = kernels::Device::Create(device);
+  // Only where there is no GPU does `auto` mean the CPU: one that is there and does not work is an error.
+  if (options.device != DeviceChoice::kAuto || !absl::IsNotFound(created.status())) return created;
+  if (options.log && kernels::BuiltForGpu())
+    options.log(absl::StrCat("serving on the CPU: ", std::string(created.status().message())));
+  device.kind = kernels::DeviceKind::kCpu;
   return kernels::Device::Create(device);
 }
 

@@ -21,7 +21,7 @@
 #include "engine/model/state_layout.h"
 #include "engine/model/weight_source.h"
 #include "kernels/base/slots.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 namespace mambad {
 
@@ -41,7 +41,7 @@ struct MixerCall {
 // Chunk c is the rows [offsets[c], offsets[c + 1]); each has at least one token.
 struct MixerChunks {
   int64_t chunks = 0;
-  const int64_t* offsets = nullptr;     // (chunks + 1)
+  const int64_t* offsets = nullptr;     // (chunks + 1), in device memory as slot_index is
   const int32_t* slot_index = nullptr;  // (chunks), distinct
 };
 

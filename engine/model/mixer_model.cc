@@ -155,8 +155,9 @@ absl::Status MixerModel::AllocateWorkspace() {
   normed_ = residual_ + row_floats;
   head_hidden_ = normed_ + row_floats;
   mixer_workspace_ = head_hidden_ + task_floats;
-  chunk_offsets_.reserve(limits_.prompt_tokens + 1);
-  info_.workspace_bytes = workspace_.bytes() + head_->workspace_bytes() + kernels::Stream::kWorkspaceBytes;
+  MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
+  info_.workspace_bytes =
+      workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() + kernels::Stream::kWorkspaceBytes;
   return absl::OkStatus();
 }
 
@@ -212,16 +213,19 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
 absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
                                  std::vector<LogitsResult>* results) {
   MAMBAD_RETURN_IF_ERROR(Check(batch, state));
-  results->resize(batch.logits.size());
+  const size_t tasks = batch.logits.size();
+  results->resize(tasks);
+  MAMBAD_RETURN_IF_ERROR(tables_.Fill(*stream_, batch, head_->Arrange(batch.logits)));
   // Before any row runs: a slot's hidden row as the last tick left it.
-  MAMBAD_RETURN_IF_ERROR(Gather(batch, LogitsSource::kSlot, state));
+  MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
   if (!batch.decode_slots.empty()) {
-    MAMBAD_RETURN_IF_ERROR(RunDecode(batch, state));
-    MAMBAD_RETURN_IF_ERROR(Gather(batch, LogitsSource::kDecodeRow, state));
+    MAMBAD_RETURN_IF_ERROR(RunDecode(static_cast<int64_t>(batch.decode_slots.size()), state));
+    MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.decode_row_of(), tasks));
   }
   if (!batch.chunk_slots.empty()) {
-    MAMBAD_RETURN_IF_ERROR(RunPrefill(batch, state));
-    MAMBAD_RETURN_IF_ERROR(Gather(batch, LogitsSource::kPromptToken, state));
+    MAMBAD_RETURN_IF_ERROR(RunPrefill(static_cast<int64_t>(batch.prompt_tokens.size()),
+                                      static_cast<int64_t>(batch.chunk_slots.size()), state));
+    MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
   }
   MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, head_hidden_, batch.logits, *results));
   return stream_->Synchronize();
@@ -231,49 +235,48 @@ BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
   return {stream_.get(), residual_, normed_, mixer_workspace_, rows, state};
 }
 
-absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
-  const auto rows = static_cast<int64_t>(batch.decode_slots.size());
+absl::Status MixerModel::RunDecode(int64_t rows, const StateView& state) {
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
-      {.ids = batch.decode_tokens.data(), .out = residual_, .ldo = info_.d_model, .rows = rows}));
+      {.ids = tables_.decode_tokens(), .out = residual_, .ldo = info_.d_model, .rows = rows}));
   const BlockCall call = CallFor(rows, state);
-  for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Step(call, batch.decode_slots.data()));
-  for (int64_t row = 0; row < rows; ++row)
-    MAMBAD_RETURN_IF_ERROR(SaveHidden(row, batch.decode_slots[row], state));
-  return absl::OkStatus();
+  for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Step(call, tables_.decode_slots()));
+  return kernels::CopyRows(*stream_, {.from = ResidualRows(),
+                                      .to = LastHidden(state),
+                                      .to_index = tables_.decode_slots(),
+                                      .rows = rows,
+                                      .width = info_.d_model});
 }
 
-absl::Status MixerModel::RunPrefill(const Batch& batch, const StateView& state) {
-  const auto tokens = static_cast<int64_t>(batch.prompt_tokens.size());
-  const auto chunks = static_cast<int64_t>(batch.chunk_slots.size());
+absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateView& state) {
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
-      {.ids = batch.prompt_tokens.data(), .out = residual_, .ldo = info_.d_model, .rows = tokens}));
-  chunk_offsets_.assign(batch.chunk_offsets.begin(), batch.chunk_offsets.end());
-  const MixerChunks packed{chunks, chunk_offsets_.data(), batch.chunk_slots.data()};
+      {.ids = tables_.prompt_tokens(), .out = residual_, .ldo = info_.d_model, .rows = tokens}));
+  const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots()};
   const BlockCall call = CallFor(tokens, state);
   for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Prefill(call, packed));
-  for (int64_t chunk = 0; chunk < chunks; ++chunk)
-    MAMBAD_RETURN_IF_ERROR(SaveHidden(chunk_offsets_[chunk + 1] - 1, batch.chunk_slots[chunk], state));
-  return absl::OkStatus();
+  return kernels::CopyRows(*stream_, {.from = ResidualRows(),
+                                      .from_index = tables_.last_tokens(),
+                                      .to = LastHidden(state),
+                                      .to_index = tables_.chunk_slots(),
+                                      .rows = chunks,
+                                      .width = info_.d_model});
 }
 
-absl::Status MixerModel::SaveHidden(int64_t row, int32_t slot, const StateView& state) {
-  std::byte* const to = state.base + slot * state.stride + state_layout_.last_hidden_offset;
-  return kernels::CopyOnDevice(*stream_, to, residual_ + row * info_.d_model, info_.d_model * sizeof(float));
+absl::Status MixerModel::Gather(const kernels::RowTable& from, const int32_t* index, size_t tasks) {
+  return kernels::CopyRows(*stream_, {.from = from,
+                                      .from_index = index,
+                                      .to = {reinterpret_cast<std::byte*>(head_hidden_), RowBytes()},
+                                      .rows = static_cast<int64_t>(tasks),
+                                      .width = info_.d_model});
 }
 
-absl::Status MixerModel::Gather(const Batch& batch, LogitsSource source, const StateView& state) {
-  for (size_t i = 0; i < batch.logits.size(); ++i) {
-    const LogitsTask& task = batch.logits[i];
-    if (task.source != source) continue;
-    const void* from = residual_ + task.index * info_.d_model;
-    if (source == LogitsSource::kSlot)
-      from = state.base + task.index * state.stride + state_layout_.last_hidden_offset;
-    MAMBAD_RETURN_IF_ERROR(kernels::CopyOnDevice(*stream_, head_hidden_ + i * info_.d_model, from,
-                                                 info_.d_model * sizeof(float)));
-  }
-  return absl::OkStatus();
+kernels::RowTable MixerModel::ResidualRows() const {
+  return {reinterpret_cast<std::byte*>(residual_), RowBytes()};
+}
+
+kernels::RowTable MixerModel::LastHidden(const StateView& state) const {
+  return {state.base + state_layout_.last_hidden_offset, static_cast<int64_t>(state.stride)};
 }
 
 }  // namespace mambad

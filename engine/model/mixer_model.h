@@ -16,14 +16,16 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/model/batch_tables.h"
 #include "engine/model/block.h"
 #include "engine/model/head.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_source.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
+#include "kernels/row_copy/row_copy.h"
 
 namespace mambad {
 
@@ -72,11 +74,13 @@ class MixerModel : public Model {
 
   absl::Status Check(const Batch& batch, const StateView& state);
   absl::Status ClaimSlot(int32_t slot, const StateView& state);
-  absl::Status RunDecode(const Batch& batch, const StateView& state);
-  absl::Status RunPrefill(const Batch& batch, const StateView& state);
-  // Copies the hidden rows that the tasks of one source name to where the head reads them.
-  absl::Status Gather(const Batch& batch, LogitsSource source, const StateView& state);
-  absl::Status SaveHidden(int64_t row, int32_t slot, const StateView& state);
+  absl::Status RunDecode(int64_t rows, const StateView& state);
+  absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state);
+  // Copies rows to where the head reads them: position p from row index[p], unless that is -1.
+  absl::Status Gather(const kernels::RowTable& from, const int32_t* index, size_t tasks);
+  int64_t RowBytes() const { return info_.d_model * static_cast<int64_t>(sizeof(float)); }
+  kernels::RowTable ResidualRows() const;
+  kernels::RowTable LastHidden(const StateView& state) const;
   BlockCall CallFor(int64_t rows, const StateView& state);
 
   // Constant after Create. The device outlives everything that lives on it.
@@ -95,7 +99,7 @@ class MixerModel : public Model {
   float* normed_ = nullptr;           // (rows_max, M)
   float* head_hidden_ = nullptr;      // (tasks_max, M)
   float* mixer_workspace_ = nullptr;  // WorkspaceFloats(rows_max)
-  std::vector<int64_t> chunk_offsets_;
+  BatchTables tables_;
   std::vector<uint8_t> slot_claimed_;  // by slot: named by a row of this batch
 };
 

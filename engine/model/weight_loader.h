@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/model/weight_source.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
 

@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/model/state_layout.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 namespace mambad {
 

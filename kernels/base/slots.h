@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/base/host_device.h"
+
 namespace mambad::kernels {
 
 // A row or chunk with this slot reads and writes nothing.
@@ -20,7 +22,7 @@ struct SlotView {
   std::int64_t layer_offset_bytes = 0;  // of this tensor of this layer inside a slot; a multiple of 4
   std::int32_t slots = 0;               // S
 
-  float* At(std::int32_t slot) const {
+  MAMBAD_HOST_DEVICE float* At(std::int32_t slot) const {
     return reinterpret_cast<float*>(base + slot * slot_stride_bytes + layer_offset_bytes);
   }
 };

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "kernels/base/status_macros.h"
+#include "kernels/bench/roof_cuda.h"
+#include "kernels/device/gpu_call.h"
 
 namespace mambad::kernels {
 namespace {
@@ -75,9 +77,20 @@ double Seconds(ThreadPool& pool, Reader read, const std::byte* data) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+absl::StatusOr<double> MeasureOnGpu(Device& device) {
+  MAMBAD_ASSIGN_OR_RETURN(const DeviceBuffer buffer, device.Allocate(kRoofBytes, "read roof", Fill::kZero));
+  MAMBAD_ASSIGN_OR_RETURN(const std::unique_ptr<Stream> stream, Stream::Create(device));
+  float milliseconds = 0;
+  MAMBAD_RETURN_IF_ERROR(MAMBAD_ON_GPU(*stream, "read roof",
+                                       TimeReadCuda(stream->handle(), buffer.data(), buffer.bytes(),
+                                                    stream->workspace().data(), &milliseconds)));
+  return kRoofBytes / (milliseconds * 1e6);
+}
+
 }  // namespace
 
 absl::StatusOr<double> MeasureReadRoof(Device& device) {
+  if (device.is_gpu()) return MeasureOnGpu(device);
   MAMBAD_ASSIGN_OR_RETURN(const DeviceBuffer buffer, device.Allocate(kRoofBytes, "read roof", Fill::kZero));
   constexpr std::size_t kPieces = kRoofBytes / kPieceBytes;
   std::vector<double> best(kPieces, std::numeric_limits<double>::infinity());

@@ -12,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/device/gpu_probe.h"
+#include "kernels/device/gpu_status.h"
 
 namespace mambad::kernels {
 namespace {
@@ -62,33 +64,54 @@ DeviceBuffer& DeviceBuffer::operator=(DeviceBuffer&& other) noexcept {
 
 DeviceBuffer::~DeviceBuffer() {
   if (device_ == nullptr) return;
-  std::free(data_);
+  device_->Free(data_);
   device_->Refund(bytes_, user_);
 }
 
 absl::StatusOr<std::unique_ptr<Device>> Device::Create(const DeviceOptions& options) {
-  if (options.kind == DeviceKind::kCuda) {
-    return absl::FailedPreconditionError("device cuda: this build has no CUDA kernels");
-  }
   MAMBAD_ASSIGN_OR_RETURN(const CpuPath path, SelectCpuPath());
-  return std::unique_ptr<Device>(new Device(options, path));
+  GpuProperties gpu;
+  if (options.kind == DeviceKind::kCuda) {
+    MAMBAD_ASSIGN_OR_RETURN(gpu, ProbeGpu(options.ordinal));
+    if (options.memory_limit_bytes > gpu.free_bytes || gpu.free_bytes <= kGpuReserveBytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("device cuda:", options.ordinal, ": ", gpu.free_bytes, " bytes are free, ",
+                       std::max(options.memory_limit_bytes, kGpuReserveBytes), " are needed"));
+    }
+  }
+  return std::unique_ptr<Device>(new Device(options, path, gpu));
 }
 
-Device::Device(const DeviceOptions& options, CpuPath cpu_path)
+Device::Device(const DeviceOptions& options, CpuPath cpu_path, const GpuProperties& gpu)
     : kind_(options.kind),
       cpu_path_(cpu_path),
-      memory_limit_bytes_(options.memory_limit_bytes > 0 ? options.memory_limit_bytes : AvailableMemory()),
+      gpu_(gpu),
+      ordinal_(options.ordinal),
+      memory_limit_bytes_(options.memory_limit_bytes > 0         ? options.memory_limit_bytes
+                          : options.kind == DeviceKind::kCuda ? gpu.free_bytes - kGpuReserveBytes
+                                                              : AvailableMemory()),
       pool_(options.threads) {}
 
 Device::~Device() { MAMBAD_CHECK(bytes_in_use() == 0); }
 
 std::string Device::Architecture() const {
-  return absl::StrCat(std::string(Name(kind_)), "-", std::string(Name(cpu_path_)));
+  if (is_gpu()) return absl::StrCat("cuda-", gpu_.major, gpu_.minor);
+  return absl::StrCat("cpu-", std::string(Name(cpu_path_)));
+}
+
+absl::Status Device::MakeCurrent() {
+  return is_gpu() ? GpuStatus(gpu::Select(ordinal_), "selecting the device") : absl::OkStatus();
 }
 
 absl::StatusOr<DeviceBuffer> Device::Allocate(std::size_t bytes, std::string_view user, Fill fill) {
   MAMBAD_ASSIGN_OR_RETURN(const std::size_t entry, Charge(bytes, user));
   if (bytes == 0) return DeviceBuffer(this, nullptr, 0, entry);
+  if (is_gpu()) {
+    absl::StatusOr<void*> data = AllocateOnGpu(bytes, user, fill);
+    if (data.ok()) return DeviceBuffer(this, *data, bytes, entry);
+    Refund(bytes, entry);
+    return data.status();
+  }
   void* data = AllocateAligned(bytes);
   if (data == nullptr) {
     Refund(bytes, entry);
@@ -97,6 +120,28 @@ absl::StatusOr<DeviceBuffer> Device::Allocate(std::size_t bytes, std::string_vie
   }
   if (fill == Fill::kZero) std::memset(data, 0, bytes);
   return DeviceBuffer(this, data, bytes, entry);
+}
+
+absl::StatusOr<void*> Device::AllocateOnGpu(std::size_t bytes, std::string_view user, Fill fill) {
+  MAMBAD_RETURN_IF_ERROR(MakeCurrent());
+  void* data = nullptr;
+  if (const gpu::Code code = gpu::Allocate(&data, bytes); code != 0) {
+    return absl::ResourceExhaustedError(absl::StrCat(std::string(user), ": the GPU refused ", bytes,
+                                                     " bytes of memory: ", std::string(gpu::Text(code))));
+  }
+  if (fill == Fill::kNone) return data;
+  // The default stream: other streams do not wait for it, so this does.
+  absl::Status filled = GpuStatus(gpu::Fill(nullptr, data, 0, bytes), user);
+  if (filled.ok()) filled = GpuStatus(gpu::Synchronize(nullptr), user);
+  if (filled.ok()) return data;
+  Free(data);
+  return filled;
+}
+
+void Device::Free(void* data) {
+  if (!is_gpu()) return std::free(data);
+  // On a lost device this fails, and the memory goes with the process.
+  if (MakeCurrent().ok() && data != nullptr) (void)gpu::Free(data);
 }
 
 absl::StatusOr<std::size_t> Device::Charge(std::size_t bytes, std::string_view user) {
@@ -128,34 +173,6 @@ std::vector<MemoryUse> Device::Ledger() const {
 std::uint64_t Device::bytes_in_use() const {
   std::lock_guard lock(mutex_);
   return bytes_in_use_;
-}
-
-absl::StatusOr<std::unique_ptr<Stream>> Stream::Create(Device& device) {
-  MAMBAD_ASSIGN_OR_RETURN(DeviceBuffer workspace,
-                          device.Allocate(kWorkspaceBytes, "op workspace", Fill::kZero));
-  return std::unique_ptr<Stream>(new Stream(device, std::move(workspace)));
-}
-
-absl::Status Stream::Synchronize() { return absl::OkStatus(); }
-
-absl::Status CopyToDevice(Stream&, void* destination, const void* host_source, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(destination, host_source, bytes);
-  return absl::OkStatus();
-}
-
-absl::Status CopyToHost(Stream&, void* host_destination, const void* source, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(host_destination, source, bytes);
-  return absl::OkStatus();
-}
-
-absl::Status CopyOnDevice(Stream&, void* destination, const void* source, std::size_t bytes) {
-  if (bytes > 0) std::memcpy(destination, source, bytes);
-  return absl::OkStatus();
-}
-
-absl::Status FillBytes(Stream&, void* destination, std::uint8_t value, std::size_t bytes) {
-  if (bytes > 0) std::memset(destination, value, bytes);
-  return absl::OkStatus();
 }
 
 }  // namespace mambad::kernels

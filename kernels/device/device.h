@@ -1,11 +1,12 @@
-// A device: its memory, the order of work on it, and (on the CPU) its threads and instruction set.
-// It knows no op. Ops receive a Stream& and device pointers.
+// A device: its memory and, on the CPU, its threads and instruction set. It knows no op. Ops receive a Stream&
+// (stream.h) and device pointers.
 //
 //   MAMBAD_ASSIGN_OR_RETURN(auto device, Device::Create({.threads = 2}));
 //   MAMBAD_ASSIGN_OR_RETURN(auto stream, Stream::Create(*device));
 //   MAMBAD_ASSIGN_OR_RETURN(DeviceBuffer pool, device->Allocate(bytes, "state pool", Fill::kZero));
 //
-// No header here shows a CUDA type: a CUDA device is the same Device with another kind.
+// No header here shows a CUDA type: a CUDA device is the same Device with another kind. Both kinds have a pool
+// of threads, since loading converts weights with it.
 #ifndef MAMBAD_KERNELS_DEVICE_DEVICE_H_
 #define MAMBAD_KERNELS_DEVICE_DEVICE_H_
 
@@ -21,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/device/cpu_path.h"
+#include "kernels/device/gpu_api.h"
 #include "kernels/device/thread_pool.h"
 
 namespace mambad::kernels {
@@ -33,8 +35,8 @@ std::string_view Name(DeviceKind kind);  // "cpu", "cuda"
 
 enum class Fill : std::uint8_t { kNone, kZero };
 
-// Device memory: exclusive, movable, given back to its device's ledger on destruction. Aligned to 64 bytes,
-// from 2 MiB on to 2 MiB (and backed by huge pages where the system grants them).
+// Device memory: exclusive, movable, given back to its device's ledger on destruction. Aligned to 64 bytes (on
+// a GPU to 256); on the CPU from 2 MiB on to 2 MiB, and backed by huge pages where the system grants them.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
@@ -62,8 +64,10 @@ class DeviceBuffer {
 
 struct DeviceOptions {
   DeviceKind kind = DeviceKind::kCpu;
+  int ordinal = 0;                       // of a GPU, within CUDA_VISIBLE_DEVICES
   int threads = 0;                       // CPU workers; 0: all CPUs this process may use
-  std::uint64_t memory_limit_bytes = 0;  // ceiling of the ledger; 0: the memory this process may use
+  std::uint64_t memory_limit_bytes = 0;  // ceiling of the ledger; 0: what this process may use, or the GPU's
+                                         // free memory less kGpuReserveBytes
 };
 
 // One addend of the memory ceiling.
@@ -72,21 +76,29 @@ struct MemoryUse {
   std::uint64_t bytes = 0;
 };
 
+// What the context, the modules and the graphs of a GPU take beside the ledger.
+inline constexpr std::uint64_t kGpuReserveBytes = std::uint64_t{1} << 30;
+
 // Must outlive its buffers and streams. Allocate and the ledger are safe on any thread.
 class Device {
  public:
-  // FailedPrecondition when the kind is not in this build or the machine; see also SelectCpuPath.
+  // Errors of ProbeGpu (gpu_probe.h) and SelectCpuPath.
   static absl::StatusOr<std::unique_ptr<Device>> Create(const DeviceOptions& options = {});
   ~Device();
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
   DeviceKind kind() const { return kind_; }
+  bool is_gpu() const { return kind_ == DeviceKind::kCuda; }
   CpuPath cpu_path() const { return cpu_path_; }
+  const GpuProperties& gpu() const { return gpu_; }  // of a GPU
   ThreadPool& pool() { return pool_; }
 
-  // What the bits of a result depend on, for the numerics id: "cpu-avx2".
+  // What the bits of a result depend on, for the numerics id: "cpu-avx2", "cuda-90".
   std::string Architecture() const;
+
+  // Binds the calling thread to a GPU; cheap when it already is. Allocate and Stream do it themselves.
+  absl::Status MakeCurrent();
 
   // ResourceExhausted naming `user` when the ledger's ceiling or the system refuses. 0 bytes is allowed.
   absl::StatusOr<DeviceBuffer> Allocate(std::size_t bytes, std::string_view user, Fill fill = Fill::kNone);
@@ -98,51 +110,22 @@ class Device {
 
  private:
   friend class DeviceBuffer;
-  Device(const DeviceOptions& options, CpuPath cpu_path);
+  Device(const DeviceOptions& options, CpuPath cpu_path, const GpuProperties& gpu);
+  absl::StatusOr<void*> AllocateOnGpu(std::size_t bytes, std::string_view user, Fill fill);
+  void Free(void* data);
   absl::StatusOr<std::size_t> Charge(std::size_t bytes, std::string_view user);
   void Refund(std::size_t bytes, std::size_t user);
 
   const DeviceKind kind_;
   const CpuPath cpu_path_;
+  const GpuProperties gpu_;
+  const int ordinal_;
   const std::uint64_t memory_limit_bytes_;
   ThreadPool pool_;
   mutable std::mutex mutex_;
   std::vector<MemoryUse> ledger_;   // guarded by mutex_
   std::uint64_t bytes_in_use_ = 0;  // guarded by mutex_
 };
-
-// The order of work on a device. On the CPU an op has finished when it returns. One thread at a time.
-class Stream {
- public:
-  static constexpr std::size_t kWorkspaceBytes = std::size_t{4} << 20;
-
-  static absl::StatusOr<std::unique_ptr<Stream>> Create(Device& device);
-
-  Device& device() { return *device_; }
-  ThreadPool& pool() { return device_->pool(); }
-  CpuPath cpu_path() const { return device_->cpu_path(); }
-
-  // Scratch of the op that runs now: kWorkspaceBytes, 64-byte aligned, contents undefined. An op that needs
-  // more splits its work.
-  std::span<std::byte> workspace() { return {workspace_.as<std::byte>(), workspace_.bytes()}; }
-
-  // Returns when everything given to this stream has finished.
-  absl::Status Synchronize();
-
- private:
-  Stream(Device& device, DeviceBuffer workspace) : device_(&device), workspace_(std::move(workspace)) {}
-
-  Device* device_;
-  DeviceBuffer workspace_;
-};
-
-// Copies and fills in stream order. Pointers are to device memory unless they say host; ranges of one copy
-// must not overlap. Host memory may be reused when the call returns; after CopyToHost call Synchronize
-// before reading.
-absl::Status CopyToDevice(Stream& stream, void* destination, const void* host_source, std::size_t bytes);
-absl::Status CopyToHost(Stream& stream, void* host_destination, const void* source, std::size_t bytes);
-absl::Status CopyOnDevice(Stream& stream, void* destination, const void* source, std::size_t bytes);
-absl::Status FillBytes(Stream& stream, void* destination, std::uint8_t value, std::size_t bytes);
 
 }  // namespace mambad::kernels
 

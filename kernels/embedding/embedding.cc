@@ -4,7 +4,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/device/gpu_call.h"
 #include "kernels/embedding/embedding_cpu.h"
+#include "kernels/embedding/embedding_cuda.h"
+#include "kernels/linear/gpu_layout.h"
+#include "kernels/linear/linear_gpu.h"
 
 namespace mambad::kernels {
 namespace {
@@ -30,6 +34,15 @@ absl::StatusOr<Embedding> Embedding::Create(Device& device, const LinearWeight& 
   embedding.rows_ = table.rows;
   embedding.cols_ = table.cols;
   embedding.dtype_ = precision == WeightPrecision::kF32 ? DType::kF32 : DType::kBf16;
+  if (device.is_gpu()) {
+    const bool cores = precision == WeightPrecision::kBf16;
+    const std::int64_t elements = cores ? PaddedCoreRows(table.rows) * PaddedCoreCols(table.cols)
+                                        : table.rows * table.cols;
+    MAMBAD_ASSIGN_OR_RETURN(embedding.buffer_,
+                            device.Allocate(elements * SizeOf(embedding.dtype_), "weights", Fill::kZero));
+    MAMBAD_RETURN_IF_ERROR(UploadRows(device, table, cores, embedding.buffer_.data()));
+    return embedding;
+  }
   const std::size_t count = static_cast<std::size_t>(table.rows) * table.cols;
   MAMBAD_ASSIGN_OR_RETURN(embedding.buffer_, device.Allocate(count * SizeOf(embedding.dtype_), "weights"));
   ConvertTableCpu(device, table, embedding.dtype_, embedding.buffer_.data());
@@ -48,7 +61,16 @@ Embedding Embedding::Tied(const PackedLinear& head) {
 absl::Status EmbeddingLookup(Stream& stream, const Embedding& embedding, const EmbeddingArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckArgs(embedding, args));
   if (args.rows == 0) return absl::OkStatus();
-  return EmbeddingLookupCpu(stream, embedding, args);
+  if (!stream.on_gpu()) return EmbeddingLookupCpu(stream, embedding, args);
+  const void* table = embedding.head() != nullptr ? embedding.head()->data() : embedding.table();
+  return MAMBAD_ON_GPU(stream, "embedding",
+                       EmbeddingLookupCuda(stream.handle(), {.table = table,
+                                                             .bf16 = embedding.dtype() == DType::kBf16,
+                                                             .ids = args.ids,
+                                                             .out = args.out,
+                                                             .ldo = args.ldo,
+                                                             .rows = args.rows,
+                                                             .M = embedding.cols()}));
 }
 
 }  // namespace mambad::kernels

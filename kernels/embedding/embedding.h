@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 #include "kernels/linear/linear.h"
 
 namespace mambad::kernels {

@@ -7,6 +7,7 @@
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/linear/linear_cpu.h"
+#include "kernels/linear/linear_gpu.h"
 
 namespace mambad::kernels {
 namespace {
@@ -38,32 +39,38 @@ absl::Status CheckWeightShape(std::string_view op, const LinearWeight& weight) {
   return absl::OkStatus();
 }
 
+absl::Status PackedLinear::PackForCpu(Device& device, const LinearWeight& weight, WeightPrecision precision) {
+  layout_ = LinearKernelFor(device.cpu_path(), precision).layout;
+  const std::size_t entry_bytes = layout_ == PanelLayout::kBf16Split ? 2 : 4;
+  panel_bytes_ = PanelSteps(layout_, weight.cols) * kPanelChannels * entry_bytes;
+  bias_offset_ = panels() * panel_bytes_;
+  const std::size_t bias_bytes = has_bias_ ? panels() * kPanelChannels * sizeof(float) : 0;
+  MAMBAD_ASSIGN_OR_RETURN(buffer_, device.Allocate(bias_offset_ + bias_bytes, "weights"));
+  std::byte* data = buffer_.as<std::byte>();
+  PackPanelsCpu(device, weight, layout_, panel_bytes_, data);
+  if (has_bias_) {
+    std::memset(data + bias_offset_, 0, bias_bytes);
+    std::memcpy(data + bias_offset_, weight.bias, weight.rows * sizeof(float));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<PackedLinear> PackLinear(Device& device, const LinearWeight& weight,
                                         WeightPrecision precision) {
   MAMBAD_RETURN_IF_ERROR(CheckWeightShape("linear", weight));
   PackedLinear packed;
   packed.rows_ = weight.rows;
   packed.cols_ = weight.cols;
-  packed.layout_ = LinearKernelFor(device.cpu_path(), precision).layout;
   packed.has_bias_ = weight.bias != nullptr;
-  const std::size_t entry_bytes = packed.layout_ == PanelLayout::kBf16Split ? 2 : 4;
-  packed.panel_bytes_ = PanelSteps(packed.layout_, weight.cols) * kPanelChannels * entry_bytes;
-  const std::size_t panels_bytes = packed.panels() * packed.panel_bytes_;
-  const std::size_t bias_bytes = packed.has_bias_ ? packed.panels() * kPanelChannels * sizeof(float) : 0;
-  MAMBAD_ASSIGN_OR_RETURN(packed.buffer_, device.Allocate(panels_bytes + bias_bytes, "weights"));
-  std::byte* data = packed.buffer_.as<std::byte>();
-  PackPanelsCpu(device, weight, packed.layout_, packed.panel_bytes_, data);
-  if (packed.has_bias_) {
-    std::memset(data + panels_bytes, 0, bias_bytes);
-    std::memcpy(data + panels_bytes, weight.bias, weight.rows * sizeof(float));
-  }
+  MAMBAD_RETURN_IF_ERROR(device.is_gpu() ? packed.PackForGpu(device, weight, precision)
+                                         : packed.PackForCpu(device, weight, precision));
   return packed;
 }
 
 absl::Status Linear(Stream& stream, const PackedLinear& weight, const LinearArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckArgs(weight, args));
   if (args.rows == 0) return absl::OkStatus();
-  return LinearCpu(stream, weight, args);
+  return stream.on_gpu() ? LinearGpu(stream, weight, args) : LinearCpu(stream, weight, args);
 }
 
 void UnpackLinearRow(const PackedLinear& weight, std::int64_t m, float* out) {

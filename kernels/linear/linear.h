@@ -16,7 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/dtype.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 #include "kernels/linear/panel_layout.h"
 
 namespace mambad::kernels {
@@ -46,25 +46,34 @@ class PackedLinear {
   std::int64_t rows() const { return rows_; }  // M
   std::int64_t cols() const { return cols_; }  // K
   WeightPrecision precision() const {
-    return layout_ == PanelLayout::kF32 ? WeightPrecision::kF32 : WeightPrecision::kBf16;
+    return layout_ == PanelLayout::kF32 || layout_ == PanelLayout::kGpuRows ? WeightPrecision::kF32
+                                                                            : WeightPrecision::kBf16;
   }
   // What the weight occupies, and what one use of it reads.
   std::size_t bytes() const { return buffer_.bytes(); }
 
   PanelLayout layout() const { return layout_; }
+  const void* data() const { return buffer_.data(); }
+
+  // On the CPU.
   std::int64_t panels() const { return (rows_ + kPanelChannels - 1) / kPanelChannels; }
   std::size_t panel_bytes() const { return panel_bytes_; }
   const std::byte* panel(std::int64_t index) const { return buffer_.as<std::byte>() + index * panel_bytes_; }
-  // (panels * kPanelChannels) f32, zero past M; null without bias.
-  const float* bias() const { return has_bias_ ? reinterpret_cast<const float*>(panel(panels())) : nullptr; }
+  // On the CPU (panels * kPanelChannels) f32, zero past M; on a GPU (M); null without bias.
+  const float* bias() const {
+    return has_bias_ ? reinterpret_cast<const float*>(buffer_.as<std::byte>() + bias_offset_) : nullptr;
+  }
 
  private:
   friend absl::StatusOr<PackedLinear> PackLinear(Device& device, const LinearWeight& weight,
                                                  WeightPrecision precision);
+  absl::Status PackForCpu(Device& device, const LinearWeight& weight, WeightPrecision precision);
+  absl::Status PackForGpu(Device& device, const LinearWeight& weight, WeightPrecision precision);
   DeviceBuffer buffer_;
   std::int64_t rows_ = 0;
   std::int64_t cols_ = 0;
   std::size_t panel_bytes_ = 0;
+  std::size_t bias_offset_ = 0;
   PanelLayout layout_ = PanelLayout::kF32;
   bool has_bias_ = false;
 };

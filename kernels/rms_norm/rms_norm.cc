@@ -4,7 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/device/gpu_call.h"
 #include "kernels/rms_norm/rms_norm_cpu.h"
+#include "kernels/rms_norm/rms_norm_cuda.h"
 
 namespace mambad::kernels {
 namespace {
@@ -26,6 +28,7 @@ absl::Status CheckArgs(const RmsNormArgs& args) {
 
 absl::Status RmsNorm(Stream& stream, const RmsNormArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckArgs(args));
+  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "rms_norm", RmsNormCuda(stream.handle(), args));
   const RmsNormKernel kernel = RmsNormKernelFor(stream.cpu_path());
   if (args.rows == 1) {
     kernel(args, {0, 1});

@@ -15,23 +15,11 @@
 #ifndef MAMBAD_KERNELS_RMS_NORM_RMS_NORM_H_
 #define MAMBAD_KERNELS_RMS_NORM_RMS_NORM_H_
 
-#include <cstdint>
-
 #include "absl/status/status.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
+#include "kernels/rms_norm/rms_norm_args.h"
 
 namespace mambad::kernels {
-
-struct RmsNormArgs {
-  const float* x = nullptr;       // (rows, width)
-  std::int64_t x_stride = 0;      // floats between rows, >= width
-  const float* weight = nullptr;  // (width), or null for a weightless norm
-  float* y = nullptr;             // (rows, width)
-  std::int64_t y_stride = 0;      // floats between rows, >= width
-  std::int64_t rows = 0;          // >= 0
-  std::int64_t width = 0;         // >= 1
-  float eps = 1e-5f;              // >= 0, finite
-};
 
 absl::Status RmsNorm(Stream& stream, const RmsNormArgs& args);
 

@@ -89,14 +89,7 @@ absl::Status CheckSample(Device& device, const SampleArgs& args) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-std::size_t SampleScratchBytes(Device& device, std::int64_t vocab) {
-  return device.pool().threads() * RowSampler::ScratchBytes(vocab);
-}
-
-absl::Status Sample(Stream& stream, const SampleArgs& args) {
-  MAMBAD_RETURN_IF_ERROR(CheckSample(stream.device(), args));
+void SampleRows(Stream& stream, const SampleArgs& args) {
   const RowKernels kernels = RowKernelsFor(stream.cpu_path());
   const std::int64_t rows = args.params.size();
   const auto sample_rows = [&](int worker, int workers) {
@@ -118,19 +111,11 @@ absl::Status Sample(Stream& stream, const SampleArgs& args) {
   } else {
     stream.pool().Run(sample_rows);
   }
-  return absl::OkStatus();
 }
 
-absl::Status ScoreRows(Stream& stream, const ScoreArgs& args) {
-  const std::int64_t rows = args.targets.size();
-  MAMBAD_RETURN_IF_ERROR(CheckLogits(args.logits, args.logits_stride, args.vocab, rows));
-  if (args.results.size() != args.targets.size()) return Bad("targets and results differ in size");
-  if (args.top_logprobs < 0 || args.top_logprobs > kMaxTopLogprobs)
-    return Bad("top_logprobs is out of range");
-  for (const std::int32_t target : args.targets) {
-    if (target < 0 || target >= args.vocab) return Bad("a target is out of range");
-  }
+void ScoreAllRows(Stream& stream, const ScoreArgs& args) {
   const RowKernels kernels = RowKernelsFor(stream.cpu_path());
+  const std::int64_t rows = args.targets.size();
   stream.pool().Run([&](int worker, int workers) {
     const Range range = Slice(rows, 1, worker, workers);
     for (std::int64_t row = range.begin; row < range.end; ++row) {
@@ -139,6 +124,47 @@ absl::Status ScoreRows(Stream& stream, const ScoreArgs& args) {
                    args.targets[row], args.top_logprobs);
     }
   });
+}
+
+// A GPU's logits are sampled by the host: correct, and slow by the copy.
+template <class Args>
+absl::Status OnHost(Stream& stream, Args args, std::size_t rows, void (*run)(Stream&, const Args&)) {
+  MAMBAD_ASSIGN_OR_RETURN(const HostBuffer copy,
+                          HostBuffer::Create(stream.device(), rows * args.vocab * sizeof(float)));
+  for (std::size_t row = 0; row < rows; ++row) {
+    MAMBAD_RETURN_IF_ERROR(CopyToHost(stream, copy.as<float>() + row * args.vocab,
+                                      args.logits + row * args.logits_stride, args.vocab * sizeof(float)));
+  }
+  MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
+  args.logits = copy.as<float>();
+  args.logits_stride = args.vocab;
+  run(stream, args);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::size_t SampleScratchBytes(Device& device, std::int64_t vocab) {
+  return device.pool().threads() * RowSampler::ScratchBytes(vocab);
+}
+
+absl::Status Sample(Stream& stream, const SampleArgs& args) {
+  MAMBAD_RETURN_IF_ERROR(CheckSample(stream.device(), args));
+  if (stream.on_gpu()) return OnHost(stream, args, args.params.size(), &SampleRows);
+  SampleRows(stream, args);
+  return absl::OkStatus();
+}
+
+absl::Status ScoreRows(Stream& stream, const ScoreArgs& args) {
+  MAMBAD_RETURN_IF_ERROR(CheckLogits(args.logits, args.logits_stride, args.vocab, args.targets.size()));
+  if (args.results.size() != args.targets.size()) return Bad("targets and results differ in size");
+  if (args.top_logprobs < 0 || args.top_logprobs > kMaxTopLogprobs)
+    return Bad("top_logprobs is out of range");
+  for (const std::int32_t target : args.targets) {
+    if (target < 0 || target >= args.vocab) return Bad("a target is out of range");
+  }
+  if (stream.on_gpu()) return OnHost(stream, args, args.targets.size(), &ScoreAllRows);
+  ScoreAllRows(stream, args);
   return absl::OkStatus();
 }
 

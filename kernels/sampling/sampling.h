@@ -35,7 +35,7 @@
 #include <span>
 
 #include "absl/status/status.h"
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 namespace mambad::kernels {
 

@@ -6,8 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "kernels/base/slot_checks.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/device/gpu_call.h"
 #include "kernels/math/channel_block.h"
 #include "kernels/selective_scan/selective_scan_cpu.h"
+#include "kernels/selective_scan/selective_scan_cuda.h"
 
 namespace mambad::kernels {
 namespace {
@@ -17,7 +19,7 @@ absl::Status Bad(const char* what) {
 }
 
 template <class Args>
-absl::Status CheckCommon(const Args& args, std::int64_t count) {
+absl::Status CheckCommon(Stream& stream, const Args& args, std::int64_t count) {
   const SelectiveScanParams& params = args.params;
   const SelectiveScanInputs& in = args.in;
   if (params.channels < 1) return Bad("channels is below 1");
@@ -34,7 +36,7 @@ absl::Status CheckCommon(const Args& args, std::int64_t count) {
     return Bad("a stride is below channels");
   }
   if (in.bc_stride < params.state_size) return Bad("bc_stride is below state_size");
-  return CheckSlots("selective_scan", args.state, args.slot_index, count);
+  return CheckSlots("selective_scan", stream, args.state, args.slot_index, count);
 }
 
 }  // namespace
@@ -49,8 +51,9 @@ void PackDecay(const float* a_log, std::int64_t channels, std::int64_t state_siz
 }
 
 absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs& args) {
-  MAMBAD_RETURN_IF_ERROR(CheckCommon(args, args.chunks));
-  MAMBAD_RETURN_IF_ERROR(CheckOffsets("selective_scan", args.offsets, args.chunks));
+  MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.chunks));
+  MAMBAD_RETURN_IF_ERROR(CheckOffsets("selective_scan", stream, args.offsets, args.chunks));
+  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanPrefillCuda(stream.handle(), args));
   const SelectiveScanKernels kernels = SelectiveScanKernelsFor(stream.cpu_path());
   const std::int64_t blocks = ChannelBlocks(args.params.channels);
   stream.pool().Run(
@@ -59,7 +62,8 @@ absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs
 }
 
 absl::Status SelectiveScanStep(Stream& stream, const SelectiveScanStepArgs& args) {
-  MAMBAD_RETURN_IF_ERROR(CheckCommon(args, args.rows));
+  MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.rows));
+  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanStepCuda(stream.handle(), args));
   const SelectiveScanKernels kernels = SelectiveScanKernelsFor(stream.cpu_path());
   const std::int64_t groups = (ChannelBlocks(args.params.channels) + kStepBlocks - 1) / kStepBlocks;
   const std::int64_t items = groups * args.rows;

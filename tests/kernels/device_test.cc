@@ -1,4 +1,4 @@
-#include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 #include <cstdint>
 #include <cstring>
@@ -17,7 +17,7 @@ using ::testing::HasSubstr;
 
 TEST(DeviceTest, ABuildWithoutCudaRefusesACudaDevice) {
   const auto device = Device::Create({.kind = DeviceKind::kCuda});
-  EXPECT_EQ(device.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(device.status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(device.status().message()), HasSubstr("cuda"));
 }
 

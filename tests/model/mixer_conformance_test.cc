@@ -29,7 +29,9 @@ constexpr unsigned char kSentinel = 0xa5;
 // Prompt and step may add in another order: fp32 rounding of sums of some hundred terms of size 1.
 constexpr float kPathTolerance = 1e-4f;
 
-using Rows = std::vector<float>;  // (rows, M)
+using Rows = TestVector<float>;  // (rows, M)
+using Slots = TestVector<int32_t>;
+using Offsets = TestVector<int64_t>;
 
 struct Case {
   const MixerEntry* entry;
@@ -49,7 +51,8 @@ class MixerConformanceTest : public testing::TestWithParam<Case> {
     absl::StatusOr<std::unique_ptr<Mixer>> mixer = GetParam().entry->create(*config);
     ASSERT_TRUE(mixer.ok()) << mixer.status();
     mixer_ = *std::move(mixer);
-    device_ = *kernels::Device::Create({.threads = 2});
+    device_ = *kernels::Device::Create(
+        {.kind = TestsRunOnGpu() ? kernels::DeviceKind::kCuda : kernels::DeviceKind::kCpu, .threads = 2});
     stream_ = *kernels::Stream::Create(*device_);
     RandomWeights weights("conformance", config->n_layer, &device_->pool());
     WeightLoader loader(weights, *device_, *stream_, GetParam().precision, nullptr);
@@ -74,7 +77,7 @@ class MixerConformanceTest : public testing::TestWithParam<Case> {
     if (workspace_.bytes() < floats * sizeof(float))
       workspace_ = *device_->Allocate(floats * sizeof(float), "workspace");
     // Left over from before, as in the model: nothing may be read before it is written.
-    std::memset(workspace_.data(), 0xff, workspace_.bytes());
+    EXPECT_TRUE(kernels::FillBytes(*stream_, workspace_.data(), 0xff, workspace_.bytes()).ok());
     views_.clear();
     const StateView state = pool.view();
     for (const StateTensor& tensor : layout_.tensors)
@@ -83,19 +86,21 @@ class MixerConformanceTest : public testing::TestWithParam<Case> {
     return {stream_.get(), u.data(), residual->data(), rows, workspace_.as<float>(), views_};
   }
 
-  Rows Step(const Rows& u, const std::vector<int32_t>& slots, SlotPool& pool) {
+  Rows Step(const Rows& u, const Slots& slots, SlotPool& pool) {
     Rows residual(u.size(), 0.0f);
     const absl::Status status = mixer_->Step(CallFor(u, &residual, pool), slots.data());
     EXPECT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(stream_->Synchronize().ok());
     return residual;
   }
 
-  Rows Prefill(const Rows& u, const std::vector<int64_t>& offsets, const std::vector<int32_t>& slots,
+  Rows Prefill(const Rows& u, const Offsets& offsets, const Slots& slots,
                SlotPool& pool) {
     Rows residual(u.size(), 0.0f);
     const MixerChunks chunks{static_cast<int64_t>(slots.size()), offsets.data(), slots.data()};
     const absl::Status status = mixer_->Prefill(CallFor(u, &residual, pool), chunks);
     EXPECT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(stream_->Synchronize().ok());
     return residual;
   }
 
@@ -113,7 +118,7 @@ class MixerConformanceTest : public testing::TestWithParam<Case> {
   }
 
   // A pool whose every byte is a sentinel but for zeroed slots.
-  SlotPool SentinelPool(const std::vector<int32_t>& zeroed) {
+  SlotPool SentinelPool(const Slots& zeroed) {
     SlotPool pool(layout_, kSlots);
     std::memset(pool.all().data(), kSentinel, pool.all().size());
     for (const int32_t slot : zeroed) pool.Zero(slot);
@@ -179,7 +184,7 @@ TEST_P(MixerConformanceTest, AStepIsIndependentOfSlotAndNeighbours) {
   const Rows expected = Step(u, {0}, alone);
   for (const int32_t rows : {2, 3, 8, 11}) {
     const int32_t place = rows / 2;
-    std::vector<int32_t> slots;
+    Slots slots;
     for (int32_t i = 0; i < rows; ++i) slots.push_back((i * 5 + rows) % kSlots);
     SlotPool pool = SentinelPool({});
     for (int32_t i = 0; i < rows; ++i) pool.Fill(slots[i], i % 2 == 0 ? 0xff : 0);  // NaN, or empty
@@ -260,7 +265,8 @@ TEST_P(MixerConformanceTest, AddsToTheResidual) {
   SlotPool pool = SentinelPool({0, 1});
   const Rows from_zero = Step(u, {0}, pool);
   Rows residual(kModelWidth, 100.0f);
-  ASSERT_TRUE(mixer_->Step(CallFor(u, &residual, pool), std::vector<int32_t>{1}.data()).ok());
+  ASSERT_TRUE(mixer_->Step(CallFor(u, &residual, pool), Slots{1}.data()).ok());
+  ASSERT_TRUE(stream_->Synchronize().ok());
   for (int64_t i = 0; i < kModelWidth; ++i) EXPECT_EQ(residual[i], 100.0f + from_zero[i]);
 }
 

@@ -4,37 +4,30 @@
 
 #include <cstddef>
 #include <cstring>
-#include <new>
 #include <span>
-#include <vector>
 
 #include "engine/model/state_layout.h"
+#include "tests/support/test_device.h"
 
 namespace mambad {
 
 class SlotPool {
  public:
   SlotPool(const StateLayout& layout, int32_t slots)
-      : layout_(layout), memory_(layout.stride * static_cast<size_t>(slots) + kAlignment), slots_(slots) {}
+      : layout_(layout), memory_(layout.stride * static_cast<size_t>(slots)), slots_(slots) {}
 
-  StateView view() { return {Base(), layout_.stride, slots_}; }
+  StateView view() { return {memory_.data(), layout_.stride, slots_}; }
   // The slot's own bytes, without the padding behind them.
-  std::span<std::byte> slot(int32_t index) { return {Base() + index * layout_.stride, layout_.bytes}; }
-  std::span<std::byte> all() { return {Base(), layout_.stride * static_cast<size_t>(slots_)}; }
+  std::span<std::byte> slot(int32_t index) { return {memory_.data() + index * layout_.stride, layout_.bytes}; }
+  std::span<std::byte> all() { return memory_; }
 
   void Zero(int32_t index) { std::memset(slot(index).data(), 0, layout_.bytes); }
   void Fill(int32_t index, unsigned char byte) { std::memset(slot(index).data(), byte, layout_.bytes); }
   void Copy(int32_t from, int32_t to) { std::memcpy(slot(to).data(), slot(from).data(), layout_.bytes); }
 
  private:
-  static constexpr size_t kAlignment = 64;
-  std::byte* Base() {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    return memory_.data() + (kAlignment - address % kAlignment) % kAlignment;
-  }
-
   StateLayout layout_;
-  std::vector<std::byte> memory_;
+  TestVector<std::byte> memory_;
   int32_t slots_;
 };
 

@@ -8,6 +8,7 @@
 #include "engine/model/load.h"
 #include "engine/model/mixer_model.h"
 #include "gtest/gtest.h"
+#include "tests/support/test_device.h"
 
 namespace mambad {
 
@@ -21,6 +22,7 @@ inline std::shared_ptr<MixerModel> LoadTestModel(const std::string& folder, Prec
                                                  ForwardLimits limits = {}, int threads = 2) {
   LoadOptions options;
   options.model = folder;
+  options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
   options.threads = threads;
   options.precision = precision;
   options.limits = limits;
