@@ -23,6 +23,7 @@
 
 #include "kernels/base/dtype.h"
 #include "kernels/embedding/embedding_cuda.h"
+#include "kernels/math/exp_cuda.cuh"
 #include "kernels/math/philox.h"
 #include "kernels/reference/sampling_ref.h"
 #include "kernels/sampling/sampling_cuda.h"
@@ -332,9 +333,10 @@ SamplingDevice ThisDevice() {
 // Every way to lay a row over the device.
 std::vector<SamplingPlan> AllPlans(std::int64_t vocab) {
   const SamplingDevice device = ThisDevice();
-  const std::size_t fixed = PlanSampling({1, device.shared_bytes_per_cta, 1}, 1, 1).shared_bytes - 16;
+  const std::size_t fixed = PlanSampling({{1}, device.shared_bytes_per_cta}, 1, 1).shared_bytes - 16;
   std::vector<SamplingPlan> plans;
-  for (int ctas = 1; ctas <= device.max_cluster; ctas *= 2) {
+  for (int step = 0; step < SamplingDevice::kClusterSizes && device.clusters_at_once[step] > 0; ++step) {
+    const int ctas = 1 << step;
     const std::size_t slice = static_cast<std::size_t>((vocab + ctas - 1) / ctas + 3) / 4 * 16;
     if (fixed + slice <= device.shared_bytes_per_cta) plans.push_back({ctas, true, fixed + slice});
     if (ctas <= 2) plans.push_back({ctas, false, fixed});
@@ -522,6 +524,27 @@ bool CheckEmbedding(Random& random) {
   return right;
 }
 
+__global__ void MeasureExp2(std::uint64_t seed, float* worst) {
+  const std::uint64_t i = blockIdx.x * std::uint64_t{blockDim.x} + threadIdx.x;
+  const PhiloxWords bits = Philox4x32({{static_cast<std::uint32_t>(i), 0, 0, 0}}, static_cast<std::uint32_t>(seed), 7);
+  float most = 0;
+  for (int j = 0; j < 4; ++j) {
+    const float x = -ldexpf(bits.w[j] * 0x1p-32f, j == 0 ? 0 : 2 * j);  // to -1, -4, -16, -64
+    const double want = exp2(static_cast<double>(x));
+    most = fmaxf(most, static_cast<float>(fabs(Exp2Approx(x) - want) / want));
+  }
+  atomicMax(reinterpret_cast<int*>(worst), __float_as_int(most));
+}
+
+bool CheckExp2(Random& random) {
+  const DeviceArray<float> worst(1, 0);
+  MeasureExp2<<<1 << 14, 256>>>(random(), worst.data());
+  CHECK_CUDA(cudaDeviceSynchronize());
+  const double error = worst.Get()[0];
+  std::printf("exp2: relative error <= 2^%.2f over %d arguments\n", std::log2(error), 1 << 24);
+  return error <= 0x1p-22;
+}
+
 // Median over replays of the time of one launch out of a graph of many.
 double MicrosPerLaunch(int launches, const std::function<int(cudaStream_t, int)>& launch) {
   cudaStream_t stream;
@@ -591,6 +614,8 @@ void Time(std::int64_t vocab) {
   const char* shapes[] = {"normal sd 1", "normal sd 3", "peaked", "all equal"};
   Random random(5);
   const SamplingDevice device = ThisDevice();
+  std::printf("clusters at once: %d %d %d %d\n", device.clusters_at_once[0], device.clusters_at_once[1],
+              device.clusters_at_once[2], device.clusters_at_once[3]);
   for (int shape = 0; shape < 4; ++shape) {
     std::printf("V %ld, %s: microseconds, rows from device memory; last column 128 rows left in the L2\n%-15s",
                 vocab, shapes[shape], "rows");
@@ -658,6 +683,7 @@ int main(int argc, char** argv) {
   if (what != "time") {
     std::random_device seed;
     Random random(seed());
+    right = CheckExp2(random) && right;
     right = CheckEmbedding(random) && right;
     right = CheckExtreme() && right;
     for (const std::int64_t vocab : {1, 2, 7, 129, 1000, 2600}) right = CheckSample(vocab, 2 * scale, random) && right;

@@ -1,5 +1,5 @@
 // Cutting a row to its first tokens in the order "largest logit first, ties to the lowest id", and finding a
-// token by a running sum over ids: the GPU's side of prefix_select.h. Amounts are integers.
+// token by a running sum over ids: the GPU's side of prefix_select.h. What is summed are integers.
 //
 // The cut is found by histograms, not by a sort. The first one has bins of equal width over the logits, which
 // spreads them as evenly as they lie (their bits would not: a row's logits share a few exponents); its bin
@@ -9,6 +9,7 @@
 #define MAMBAD_KERNELS_SAMPLING_PREFIX_SELECT_CUDA_CUH_
 
 #include <cstdint>
+#include <utility>
 
 #include "kernels/sampling/row_slice_cuda.cuh"
 
@@ -22,8 +23,30 @@ struct Cut {
   int last_id = kAllIds;  // of the tokens whose logit is equal
 
   __device__ bool Keeps(float other, int id) const {
-    return other > logit || (other == logit && id <= last_id);
+    return (other > logit) | ((other == logit) & (id <= last_id));
   }
+  // Keeps what both keep.
+  __device__ void Tighten(const Cut& other) {
+    if (other.logit > logit) {
+      *this = other;
+    } else if (other.logit == logit) {
+      last_id = ::min(last_id, other.last_id);
+    }
+  }
+};
+
+// What is summed over tokens: Of(logit) for those that it takes.
+struct TokenCounts {
+  Cut cut;
+
+  __device__ bool Takes(float logit, int id) const { return cut.Keeps(logit, id); }
+  __device__ std::uint32_t Of(float) const { return 1; }
+};
+struct TiesOf {
+  float tie;
+
+  __device__ bool Takes(float logit, int) const { return logit == tie; }
+  __device__ std::uint32_t Of(float) const { return 1; }
 };
 
 class PrefixSelect {
@@ -46,6 +69,10 @@ class PrefixSelect {
     List merged;  // the cluster's
     int own_count;
     Choice choice;
+    struct {
+      int warp;
+      std::uint64_t wanted;
+    } walk;
     float cut_logit;
     std::uint64_t ties, equal;
     int found_id;
@@ -55,13 +82,14 @@ class PrefixSelect {
       : group_(group), slice_(slice), shared_(shared) {}
 
   // The fewest first tokens whose amounts reach target(sum of all amounts), which is in [1, that sum].
-  // amount(logit, id) is a function of the logit alone, or 0 for a token that does not take part; [min, max]
-  // should hold the logits that matter, for speed alone.
+  // [min, max] should hold the logits that matter, for speed alone.
   template <class Amount, class Target>
-  __device__ Cut Select(float min, float max, Amount amount, Target target) {
+  __device__ Cut Select(float min, float max, const Amount& amount, Target target) {
     const float scale = kBins / (max - min);
     const auto linear_bin = [=](float logit) {
-      return ::min(kBins - 1, ::max(0, __float2int_rz((logit - min) * scale)));
+      // A NaN (0 * infinity) counts as 0. Adding kRoundMagic leaves the nearest integer in the low bits.
+      const float place = fminf(fmaxf(__fmul_rn(__fsub_rn(logit, min), scale), 0.0f), kBins - 1.0f);
+      return __float_as_int(__fadd_rn(place, kRoundMagic)) & (kBins - 1);
     };
     Fill(amount, linear_bin);
     Choice choice = ChooseBin(target);
@@ -80,19 +108,23 @@ class PrefixSelect {
     return CutAmong(members, choice.rest);
   }
 
-  // The first id at which the running sum of amount(logit, id) over ascending ids passes target(sum of all),
-  // which is below that sum.
+  // The first id at which the running sum of amounts over ascending ids passes target(sum of all), which is below
+  // that sum.
   template <class Amount, class Target>
-  __device__ int FindByRunningSum(Amount amount, Target target) {
+  __device__ int FindByRunningSum(const Amount& amount, Target target) {
     std::uint64_t sum = 0;
-    ForEachLogit(slice_, group_, [&](float logit, int id) { sum += amount(logit, id); });
+    ForEachFour(slice_, group_, [&](const FourLogits& four, int token) { sum += Amounts(four, token, amount).Sum(); });
     const RowGroup::Scanned threads = group_.ScanCta(sum);
     const RowGroup::Scanned ctas = group_.ScanGroup(threads.total);
-    // This warp's part of the running sum.
-    const std::uint64_t begin = ctas.before + __shfl_sync(kAllLanes, threads.before, 0);
-    const std::uint64_t end = ctas.before + __shfl_sync(kAllLanes, threads.before + sum, 31);
     const std::uint64_t wanted = target(ctas.total);
-    if (begin <= wanted && wanted < end) WalkRegion(amount, wanted - begin);
+    if (ctas.before <= wanted && wanted < ctas.before + threads.total) {
+      // The region of the warp that the sum passes `wanted` in.
+      const std::uint64_t begin = ctas.before + __shfl_sync(kAllLanes, threads.before, 0);
+      const std::uint64_t end = ctas.before + __shfl_sync(kAllLanes, threads.before + sum, 31);
+      if (group_.lane == 0 && begin <= wanted && wanted < end) shared_.walk = {group_.warp, wanted - begin};
+      __syncthreads();
+      WalkRegion(amount, shared_.walk.warp, shared_.walk.wanted);
+    }
     group_.Sync();
     return shared_.found_id;
   }
@@ -100,9 +132,31 @@ class PrefixSelect {
  private:
   struct Members {  // of the chosen bin
     int count;
+    int peer_count, peer_before;  // of the CTA whose list this warp merges, and of those before it
     std::uint32_t min_key, max_key;
   };
 
+  // The amounts of four tokens.
+  template <class Amount>
+  struct Amounts {
+    bool any = false;
+    decltype(std::declval<Amount>().Of(0.0f)) of[4] = {};
+
+    __device__ Amounts(const FourLogits& four, int token, const Amount& amount) {
+      bool takes[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        takes[j] = (j < four.count) & amount.Takes(four[j], token + j);
+        any |= takes[j];
+      }
+      if (!any) return;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) of[j] = takes[j] ? amount.Of(four[j]) : 0;
+    }
+    __device__ std::uint64_t Sum() const { return std::uint64_t{of[0]} + of[1] + of[2] + of[3]; }
+  };
+
+  __device__ void AddToBin(int bin, std::uint32_t count) { atomicAdd(&shared_.low[bin], count); }
   __device__ void AddToBin(int bin, std::uint64_t amount) {
     const std::uint32_t low = static_cast<std::uint32_t>(amount);
     const std::uint32_t before = atomicAdd(&shared_.low[bin], low);
@@ -112,85 +166,95 @@ class PrefixSelect {
 
   // Sums the amounts by bin_of(logit), which ascends with the logit; negative: not counted.
   template <class Amount, class BinOf>
-  __device__ void Fill(Amount amount, BinOf bin_of) {
+  __device__ void Fill(const Amount& amount, BinOf bin_of) {
     for (int i = threadIdx.x; i < kBins; i += kRowThreads) shared_.low[i] = shared_.high[i] = 0;
     __syncthreads();
-    ForEachLogit(slice_, group_, [&](float logit, int id) {
-      const int bin = bin_of(logit);
-      if (bin < 0) return;
-      const std::uint64_t a = amount(logit, id);
-      if (a != 0) AddToBin(bin, a);
+    ForEachFour(slice_, group_, [&](const FourLogits& four, int token) {
+      const Amounts amounts(four, token, amount);
+      if (!amounts.any) return;
+      int bin[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) bin[j] = bin_of(four[j]);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        if (amounts.of[j] != 0 && bin[j] >= 0) AddToBin(bin[j], amounts.of[j]);
+      }
     });
     group_.Sync();
   }
 
-  __device__ std::uint64_t BinSum(int bin) const {
-    std::uint64_t sum = 0;
-    for (int peer = 0; peer < group_.size; ++peer) {
-      sum += (std::uint64_t{*group_.At(peer, &shared_.high[bin])} << 32) + *group_.At(peer, &shared_.low[bin]);
-    }
-    return sum;
+  __device__ std::uint64_t BinSum(int peer, int bin) const {
+    return (std::uint64_t{*group_.At(peer, &shared_.high[bin])} << 32) + *group_.At(peer, &shared_.low[bin]);
   }
 
   // The bin in which the sum from the highest bin down reaches target(sum of all bins).
   template <class Target>
   __device__ Choice ChooseBin(Target target) {
-    const int bin = kBins - 1 - 2 * static_cast<int>(threadIdx.x);
-    const std::uint64_t first = BinSum(bin), second = BinSum(bin - 1);
-    const RowGroup::Scanned sums = group_.ScanCta(first + second);
-    const std::uint64_t wanted = target(sums.total);
-    if (sums.before < wanted && wanted <= sums.before + first + second) {
-      const bool in_first = wanted <= sums.before + first;
-      shared_.choice.bin = in_first ? bin : bin - 1;
-      shared_.choice.rest = wanted - sums.before - (in_first ? 0 : first);
+    // Each CTA sums a share of the bins over the group, each thread two numbers: two bins of the only CTA, or one
+    // bin of two CTAs with `per_bin` neighbouring threads for all of them.
+    const int thread = threadIdx.x;
+    const bool alone = group_.size == 1;
+    const int per_bin = alone ? 1 : group_.size / 2;
+    const int bin = kBins - 1 - (alone ? 2 * thread : group_.rank * (kBins / group_.size) + thread / per_bin);
+    const int peer = alone ? 0 : 2 * (thread % per_bin);
+    const std::uint64_t first = BinSum(peer, bin);
+    const std::uint64_t second = alone ? BinSum(0, bin - 1) : BinSum(peer + 1, bin);
+    const RowGroup::Scanned threads = group_.ScanCta(first + second);
+    const RowGroup::Scanned ctas = group_.ScanGroup(threads.total);
+    const std::uint64_t wanted = target(ctas.total);
+    const std::uint64_t before = ctas.before + threads.before;
+    const std::uint64_t before_bin = __shfl_sync(kAllLanes, before, group_.lane / per_bin * per_bin);
+    if (before < wanted && wanted <= before + first + second) {
+      Choice choice{bin, wanted - before_bin};
+      if (alone && choice.rest > first) choice = {bin - 1, choice.rest - first};
+      for (int p = 0; p < group_.size; ++p) *group_.At(p, &shared_.choice) = choice;
     }
-    if (threadIdx.x == 0) shared_.own_count = 0;
-    __syncthreads();
+    if (thread == 0) shared_.own_count = 0;
+    group_.Sync();
     return shared_.choice;
   }
 
   // The tokens with an amount for which in_bin(logit); as many as fit go to the list.
   template <class Amount, class InBin>
-  __device__ Members Collect(Amount amount, InBin in_bin) {
+  __device__ Members Collect(const Amount& amount, InBin in_bin) {
     std::uint32_t max_key = 0, min_key = 0xffffffffu;
     ForEachFour(slice_, group_, [&](const FourLogits& four, int token) {
-      bool any = false;
+      bool in[4];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) any |= j < four.count && in_bin(four[j]);
-      if (!any) return;
+      for (int j = 0; j < 4; ++j) in[j] = (j < four.count) & in_bin(four[j]);
+      if (!(in[0] | in[1] | in[2] | in[3])) return;
+      const Amounts amounts(four, token, amount);
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        if (j >= four.count || !in_bin(four[j])) continue;
-        const std::uint64_t a = amount(four[j], token + j);
-        if (a == 0) continue;
+        if (!in[j] || amounts.of[j] == 0) continue;
         const std::uint32_t key = OrderedKey(four[j]);
         max_key = ::max(max_key, key);
         min_key = ::min(min_key, key);
         const int at = atomicAdd(&shared_.own_count, 1);
         if (at < kListSize) {
           shared_.own.logit[at] = four[j];
-          shared_.own.amount[at] = a;
+          shared_.own.amount[at] = amounts.of[j];
         }
       }
     });
-    const RowGroup::Pair keys = group_.MaxAll({max_key, 0xffffffffu - min_key});
-    Members members{0, 0xffffffffu - static_cast<std::uint32_t>(keys.b), static_cast<std::uint32_t>(keys.a)};
-    for (int peer = 0; peer < group_.size; ++peer) members.count += *group_.At(peer, &shared_.own_count);
-    return members;
+    const RowGroup::Top keys = group_.MaxAll({max_key, 0u, 0xffffffffu - min_key});
+    const int lane = group_.lane;
+    const int count = lane < group_.size ? *group_.At(lane, &shared_.own_count) : 0;
+    const int through = static_cast<int>(WarpInclusiveScan(count, lane));
+    const int peer = group_.warp % group_.size;
+    const int peer_count = __shfl_sync(kAllLanes, count, peer);
+    return {__shfl_sync(kAllLanes, through, 31), peer_count,
+            __shfl_sync(kAllLanes, through, peer) - peer_count, 0xffffffffu - keys.other, keys.first};
   }
 
-  // All members of the chosen bin side by side; of each CTA as many as there is room for.
-  __device__ const List& Merge() {
+  // All members of the chosen bin side by side, as many as there is room for.
+  __device__ const List& Merge(const Members& members) {
     if (group_.size == 1) return shared_.own;
-    int before = 0;
-    for (int peer = 0; peer < group_.size; ++peer) {
-      const List* list = group_.At(peer, &shared_.own);
-      const int count = ::min(*group_.At(peer, &shared_.own_count), kListSize - before);
-      for (int i = threadIdx.x; i < count; i += kRowThreads) {
-        shared_.merged.logit[before + i] = list->logit[i];
-        shared_.merged.amount[before + i] = list->amount[i];
-      }
-      before += count;
+    const List* list = group_.At(group_.warp % group_.size, &shared_.own);
+    const int count = ::min(members.peer_count, kListSize - members.peer_before);
+    for (int i = group_.warp / group_.size * 32 + group_.lane; i < count; i += kRowThreads / group_.size) {
+      shared_.merged.logit[members.peer_before + i] = list->logit[i];
+      shared_.merged.amount[members.peer_before + i] = list->amount[i];
     }
     __syncthreads();
     return shared_.merged;
@@ -198,7 +262,7 @@ class PrefixSelect {
 
   // The cut where the amounts of the chosen bin's first tokens reach `wanted`.
   __device__ Cut CutAmong(const Members& members, std::uint64_t wanted) {
-    const List& list = Merge();
+    const List& list = Merge(members);
     if (members.count > kListSize) {  // one value many times
       if (threadIdx.x == 0) SetCut(list.logit[0], wanted, list.amount[0], members.count);
     } else {
@@ -221,8 +285,7 @@ class PrefixSelect {
     const float logit = shared_.cut_logit;
     const std::uint64_t ties = shared_.ties;
     if (ties == shared_.equal) return {logit, kAllIds};
-    return {logit, FindByRunningSum([=](float other, int) { return std::uint64_t{other == logit}; },
-                                    [=](std::uint64_t) { return ties - 1; })};
+    return {logit, FindByRunningSum(TiesOf{logit}, [=](std::uint64_t) { return ties - 1; })};
   }
 
   __device__ void SetCut(float logit, std::uint64_t rest, std::uint64_t amount, std::uint64_t equal) {
@@ -231,29 +294,30 @@ class PrefixSelect {
     shared_.equal = equal;
   }
 
-  // By the one warp in whose region the running sum passes `wanted`, counted from the region's start.
+  // By all threads of the CTA: the token of `warp`'s region at which the running sum passes `wanted`, counted from
+  // the region's start.
   template <class Amount>
-  __device__ void WalkRegion(Amount amount, std::uint64_t wanted) {
-    std::uint64_t sum = 0;
-    bool found = false;
-    ForEachFour(slice_, group_, [&](const FourLogits& four, int token) {
-      if (found) return;
-      std::uint64_t a[4], mine = 0;
+  __device__ void WalkRegion(const Amount& amount, int warp, std::uint64_t wanted) {
+    const int region = RegionTokens(slice_.size);
+    const int end = ::min((warp + 1) * region, slice_.size);
+    for (int base = warp * region; base < end; base += 4 * kRowThreads) {
+      const int i = base + 4 * static_cast<int>(threadIdx.x);
+      const FourLogits four = LoadFour(slice_.logits, i, end);
+      const Amounts amounts(four, slice_.begin + i, amount);
+      const RowGroup::Scanned sums = group_.ScanCta(amounts.Sum());
+      if (sums.before <= wanted && wanted < sums.before + amounts.Sum()) {
+        std::uint64_t running = sums.before;
+        int id = slice_.begin + i;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) mine += a[j] = j < four.count ? amount(four[j], token + j) : 0;
-      const std::uint64_t through = sum + WarpInclusiveScan(mine, group_.lane);
-      sum = __shfl_sync(kAllLanes, through, 31);
-      found = sum > wanted;
-      if (through <= wanted || through - mine > wanted) return;
-      std::uint64_t running = through - mine;
-      int id = token;
-#pragma unroll
-      for (int j = 0; j < 3; ++j) {
-        running += a[j];
-        if (running <= wanted) id = token + j + 1;
+        for (int j = 0; j < 3; ++j) {
+          running += amounts.of[j];
+          if (running <= wanted) id = slice_.begin + i + j + 1;
+        }
+        for (int peer = 0; peer < group_.size; ++peer) *group_.At(peer, &shared_.found_id) = id;
       }
-      for (int peer = 0; peer < group_.size; ++peer) *group_.At(peer, &shared_.found_id) = id;
-    });
+      if (sums.total > wanted) return;
+      wanted -= sums.total;
+    }
   }
 
   RowGroup& group_;

@@ -18,14 +18,6 @@ __device__ inline std::uint64_t WarpSum(std::uint64_t value) {
   return value;
 }
 
-__device__ inline std::uint64_t WarpMax(std::uint64_t value) {
-  for (int offset = 16; offset > 0; offset /= 2) {
-    const std::uint64_t other = __shfl_xor_sync(kAllLanes, value, offset);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-
 __device__ inline std::uint64_t WarpInclusiveScan(std::uint64_t value, int lane) {
   for (int offset = 1; offset < 32; offset *= 2) {
     const std::uint64_t below = __shfl_up_sync(kAllLanes, value, offset);
@@ -36,11 +28,18 @@ __device__ inline std::uint64_t WarpInclusiveScan(std::uint64_t value, int lane)
 
 class RowGroup {
  public:
+  // Maxima: of `first`, among equals of `second`; and of `other`.
+  struct Top {
+    std::uint32_t first, second, other;
+  };
+
   // Two sets each, used in turn: a set is written again only after the barrier (of the CTA, of the group) of
   // the call between, which follows its last reads.
   struct Shared {
-    std::uint64_t warp[2][2][kRowWarps];
-    std::uint64_t cta[2][2];
+    Top warp_top[2][kRowWarps];
+    Top cta_top[2];
+    std::uint64_t warp_sum[2][kRowWarps];
+    std::uint64_t cta_sum[2];
   };
 
   __device__ explicit RowGroup(Shared& shared)
@@ -71,16 +70,21 @@ class RowGroup {
     return mine;
   }
 
-  struct Pair {
-    std::uint64_t a, b;
-  };
+  __device__ Top MaxAll(Top value) {
+    value = WarpTop(value);
+    const int turn = warp_turn_ ^= 1;
+    if (lane == 0) shared_.warp_top[turn][warp] = value;
+    __syncthreads();
+    value = WarpTop(shared_.warp_top[turn][lane]);
+    if (size == 1) return value;
+    Top* mine = &shared_.cta_top[cta_turn_ ^= 1];
+    if (threadIdx.x == 0) *mine = value;
+    Sync();
+    if (lane < size) value = *At(lane, mine);
+    return WarpTop(value);
+  }
 
-  __device__ Pair MaxAll(Pair value) {
-    return Reduce({WarpMax(value.a), WarpMax(value.b)}, [](std::uint64_t v) { return WarpMax(v); });
-  }
-  __device__ std::uint64_t SumAll(std::uint64_t value) {
-    return Reduce({WarpSum(value), 0}, [](std::uint64_t v) { return WarpSum(v); }).a;
-  }
+  __device__ std::uint64_t SumAll(std::uint64_t value) { return ScanGroup(ScanCta(value).total).total; }
 
   struct Scanned {
     std::uint64_t before;  // of the threads of this CTA before this one
@@ -88,7 +92,7 @@ class RowGroup {
   };
   // Within the CTA.
   __device__ Scanned ScanCta(std::uint64_t value) {
-    std::uint64_t* sums = shared_.warp[warp_turn_ ^= 1][0];
+    std::uint64_t* sums = shared_.warp_sum[warp_turn_ ^= 1];
     const std::uint64_t inclusive = WarpInclusiveScan(value, lane);
     if (lane == 31) sums[warp] = inclusive;
     __syncthreads();
@@ -100,16 +104,11 @@ class RowGroup {
   // The sums of one value per CTA: of the CTAs before this one, and of all.
   __device__ Scanned ScanGroup(std::uint64_t value) {
     if (size == 1) return {0, value};
-    std::uint64_t* mine = &shared_.cta[cta_turn_ ^= 1][0];
+    std::uint64_t* mine = &shared_.cta_sum[cta_turn_ ^= 1];
     if (threadIdx.x == 0) *mine = value;
     Sync();
-    Scanned result{0, 0};
-    for (int peer = 0; peer < size; ++peer) {
-      const std::uint64_t sum = *At(peer, mine);
-      if (peer < rank) result.before += sum;
-      result.total += sum;
-    }
-    return result;
+    const std::uint64_t through = WarpInclusiveScan(lane < size ? *At(lane, mine) : 0, lane);
+    return {__shfl_sync(kAllLanes, through, rank) - value, __shfl_sync(kAllLanes, through, 31)};
   }
 
   int rank = 0;  // of this CTA
@@ -118,28 +117,10 @@ class RowGroup {
   const int lane;
 
  private:
-  template <class WarpReduce>
-  __device__ Pair Reduce(Pair value, WarpReduce reduce) {
-    const int turn = warp_turn_ ^= 1;
-    if (lane == 0) {
-      shared_.warp[turn][0][warp] = value.a;
-      shared_.warp[turn][1][warp] = value.b;
-    }
-    __syncthreads();
-    Pair all{reduce(shared_.warp[turn][0][lane]), reduce(shared_.warp[turn][1][lane])};
-    if (size == 1) return all;
-    std::uint64_t* mine = shared_.cta[cta_turn_ ^= 1];
-    if (threadIdx.x == 0) {
-      mine[0] = all.a;
-      mine[1] = all.b;
-    }
-    Sync();
-    const int peer = lane < size ? lane : rank;
-    const std::uint64_t* theirs = At(peer, mine);
-    const bool counts = lane < size;
-    all.a = reduce(counts ? theirs[0] : 0);
-    all.b = reduce(counts ? theirs[1] : 0);
-    return all;
+  static __device__ Top WarpTop(Top value) {
+    const std::uint32_t first = __reduce_max_sync(kAllLanes, value.first);
+    return {first, __reduce_max_sync(kAllLanes, value.first == first ? value.second : 0u),
+            __reduce_max_sync(kAllLanes, value.other)};
   }
 
   Shared& shared_;

@@ -89,15 +89,14 @@ class Extremes {
 
   // Of the whole row.
   __device__ void Reduce(RowGroup& group) {
-    const std::uint64_t top =
-        id_ < 0 ? 0 : (std::uint64_t{OrderedKey(best_)} << 32) | (0xffffffffu - static_cast<std::uint32_t>(id_));
-    const std::uint64_t low =
-        (std::uint64_t{poison_ == 0.0f ? 0u : 1u} << 32) | (0xffffffffu - OrderedKey(least_));
-    const RowGroup::Pair all = group.MaxAll({top, low});
-    id_ = static_cast<int>(0xffffffffu - static_cast<std::uint32_t>(all.a));
-    best_ = LogitOf(static_cast<std::uint32_t>(all.a >> 32));
-    least_ = LogitOf(0xffffffffu - static_cast<std::uint32_t>(all.b));
-    poison_ = static_cast<float>(all.b >> 32);
+    constexpr std::uint32_t kAll = 0xffffffffu;
+    const RowGroup::Top all =
+        group.MaxAll({id_ < 0 ? 0u : OrderedKey(best_), id_ < 0 ? 0u : kAll - static_cast<std::uint32_t>(id_),
+                      poison_ == 0.0f ? kAll - OrderedKey(least_) : kAll});
+    best_ = LogitOf(all.first);
+    id_ = static_cast<int>(kAll - all.second);
+    least_ = LogitOf(kAll - all.other);
+    poison_ = all.other == kAll ? 1.0f : 0.0f;
   }
 
   __device__ float max() const { return best_; }

@@ -2,7 +2,7 @@
 
 #include <cuda_runtime.h>
 
-#include "kernels/math/exp.h"
+#include "kernels/math/exp_cuda.cuh"
 #include "kernels/math/philox.h"
 #include "kernels/sampling/logit_adjust.h"
 #include "kernels/sampling/prefix_select_cuda.cuh"
@@ -32,21 +32,23 @@ __device__ void WaitForPrimary() {
 #endif
 }
 
-// exp((l - max) / temperature) in fp32, and as a fixed-point number of which V add up to less than 2^63.
-struct Weigher {
+// The fixed-point weights exp((l - max) / temperature) of the tokens that a cut keeps.
+struct Weights {
+  Cut cut;
   float max;
-  float temperature;
+  float rate;  // log2(e) / temperature
   float unit;  // FixedUnit(V)
 
-  __device__ float Weight(float logit) const {
-    F32x1 x = F32x1{logit} - F32x1{max};
-    if (temperature != 1.0f) x = x / F32x1{temperature};
-    return ExpNonPositive(x).v;
+  __device__ bool Takes(float logit, int id) const { return cut.Keeps(logit, id); }
+  __device__ std::uint64_t Of(float logit) const {
+    return __float2ull_rz(Exp2Approx(__fmul_rn(__fsub_rn(logit, max), rate)) * unit);
   }
-  __device__ std::uint64_t Fixed(float weight) const { return __float2ull_rz(weight * unit); }
-  __device__ std::uint64_t operator()(float logit) const { return Fixed(Weight(logit)); }
 };
 
+// Finite for every temperature, so that the largest logit always weighs 1.
+__device__ float RateOf(float temperature) { return fminf(1.44269504f / temperature, 0x1p127f); }
+
+// The number that stands for a weight of 1: the weights of V tokens add up to less than 2^62.
 __device__ float FixedUnit(std::int64_t vocab) {
   return __uint_as_float((127u + 62u - (64u - __clzll(vocab))) << 23);
 }
@@ -89,6 +91,14 @@ __device__ void Load(const float* logits, bool keep, const RowSlice& slice, RowG
     }
   }
   extremes.Reduce(group);
+}
+
+// Starts the slice's way from device memory while the row's parameters are read.
+__device__ void Prefetch(const float* logits, const RowSlice& slice) {
+  constexpr int kLine = 32;  // floats
+  for (int i = kLine * threadIdx.x; i < slice.size; i += kLine * kRowThreads) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(logits + slice.begin + i));
+  }
 }
 
 // One row of either launch while a group works on it.
@@ -146,37 +156,34 @@ class RowWork {
   // Steps 5 to 8.
   __device__ int Draw(const SamplingRow& row) {
     PrefixSelect select(group, slice, shared.select);
-    const Weigher weigher{extremes.max(), row.temperature, unit_};
-    Cut by_count, by_mass;
-    if (row.top_k > 0 && row.top_k < vocab_) by_count = First(select, row.top_k);
+    const float max = extremes.max();
+    Weights weights{Cut(), max, RateOf(row.temperature), unit_};
+    if (row.top_k > 0 && row.top_k < vocab_) weights.cut = First(select, row.top_k);
     if (row.top_p < 1.0f) {
       // Tokens that far below the largest weigh next to nothing.
-      const float least = fmaxf(extremes.min(), extremes.max() - 40.0f * row.temperature);
+      const float least = fmaxf(extremes.min(), max - 40.0f * row.temperature);
       const double share = row.top_p;
-      by_mass = select.Select(
-          least, extremes.max(),
-          [&](float logit, int id) { return by_count.Keeps(logit, id) ? weigher(logit) : 0; },
-          [=](std::uint64_t total) {
-            const double mass = ceil(share * static_cast<double>(total));
-            return max(std::uint64_t{1}, min(total, static_cast<std::uint64_t>(mass)));
-          });
+      weights.cut.Tighten(select.Select(least, max, weights, [=](std::uint64_t total) {
+        const double mass = ceil(share * static_cast<double>(total));
+        return ::max(std::uint64_t{1}, ::min(total, static_cast<std::uint64_t>(mass)));
+      }));
     }
-    const auto kept_weight = [&](float logit, int id) {
-      if (!by_count.Keeps(logit, id) || !by_mass.Keeps(logit, id)) return std::uint64_t{0};
-      const float weight = weigher.Weight(logit);
-      return weight >= row.min_p ? weigher.Fixed(weight) : 0;
-    };
+    if (row.min_p > 0.0f) {
+      // w >= min_p, told by the logit.
+      const double bound = max + static_cast<double>(row.temperature) * log(static_cast<double>(row.min_p));
+      weights.cut.Tighten({static_cast<float>(bound), kAllIds});
+    }
     const double uniform = UniformDraw(row.seed, row.token_index, row.candidate);
     const std::uint64_t bits = static_cast<std::uint64_t>(uniform * 0x1p53);
-    return select.FindByRunningSum(kept_weight, [=](std::uint64_t total) {
+    return select.FindByRunningSum(weights, [=](std::uint64_t total) {
       return (__umul64hi(bits, total) << 11) | (bits * total >> 53);  // floor(uniform * total), exactly
     });
   }
 
   __device__ LogSoftmax RawSoftmax() {
-    const Weigher weigher{extremes.max(), 1.0f, unit_};
+    const Weights weights{Cut(), extremes.max(), RateOf(1.0f), unit_};
     std::uint64_t sum = 0;
-    ForEachLogit(slice, group, [&](float logit, int) { sum += weigher(logit); });
+    ForEachLogit(slice, group, [&](float logit, int) { sum += weights.Of(logit); });
     sum = group.SumAll(sum);
     return {extremes.max(), log(static_cast<double>(sum) / static_cast<double>(unit_))};
   }
@@ -229,7 +236,7 @@ class RowWork {
   // The cut after the first n tokens; n < V.
   __device__ Cut First(PrefixSelect& select, int n) {
     return select.Select(
-        extremes.min(), extremes.max(), [](float, int) { return std::uint64_t{1}; },
+        extremes.min(), extremes.max(), TokenCounts{},
         [=](std::uint64_t) { return static_cast<std::uint64_t>(n); });
   }
 
@@ -237,10 +244,8 @@ class RowWork {
   float unit_;
 };
 
-__device__ void SampleRow(const SampleLaunch& launch, const SamplingRow& row, std::int64_t r) {
-  const float* logits = launch.logits + r * launch.logits_stride;
-  RowWork work(launch.vocab, launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
-  SampledRow& result = launch.results[r];
+__device__ void SampleRow(const SampleLaunch& launch, const SamplingRow& row, const float* logits, SampledRow& result,
+                          RowWork& work) {
   const int previous =
       row.count_previous != 0 && row.token_slot >= 0 ? launch.tokens[row.token_slot] : kNoTokenSlot;
   const bool report = row.logprob != 0 || row.top_logprobs > 0;
@@ -272,13 +277,17 @@ __device__ void SampleRow(const SampleLaunch& launch, const SamplingRow& row, st
 __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch launch, int ctas_per_row) {
   WaitForPrimary();
   const std::int64_t r = blockIdx.x / ctas_per_row;
+  const float* logits = launch.logits + r * launch.logits_stride;
+  RowWork work(launch.vocab, launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
+  Prefetch(logits, work.slice);
+  SamplingRow& row = work.shared.row;
   constexpr int kWords = sizeof(SamplingRow) / sizeof(std::uint32_t);
   if (threadIdx.x < kWords) {
-    reinterpret_cast<std::uint32_t*>(&Shared().row)[threadIdx.x] =
+    reinterpret_cast<std::uint32_t*>(&row)[threadIdx.x] =
         reinterpret_cast<const std::uint32_t*>(launch.table + r)[threadIdx.x];
   }
   __syncthreads();
-  if (Shared().row.active != 0) SampleRow(launch, Shared().row, r);
+  if (row.active != 0) SampleRow(launch, row, logits, launch.results[r], work);
 }
 
 __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch, int ctas_per_row) {
@@ -345,10 +354,11 @@ SamplingPlan PlanSampling(const SamplingDevice& device, std::int64_t vocab, std:
   const std::size_t room = device.shared_bytes_per_cta - kRowSharedBytes;
   const auto slice_bytes = [&](int ctas) { return SliceTokens(vocab, ctas) * sizeof(float); };
   SamplingPlan plan;
-  while (plan.ctas_per_row < device.max_cluster &&
-         (slice_bytes(plan.ctas_per_row) > room ||
-          2 * plan.ctas_per_row * rows <= device.multiprocessors)) {
-    plan.ctas_per_row *= 2;
+  for (int step = 1; step < SamplingDevice::kClusterSizes; ++step) {
+    if (device.clusters_at_once[step] == 0) break;
+    const bool fits = slice_bytes(plan.ctas_per_row) <= room;
+    if (fits && rows > device.clusters_at_once[step]) break;
+    plan.ctas_per_row = 1 << step;
   }
   plan.on_chip = slice_bytes(plan.ctas_per_row) <= room;
   plan.shared_bytes = kRowSharedBytes + (plan.on_chip ? slice_bytes(plan.ctas_per_row) : 0);
@@ -360,17 +370,26 @@ std::size_t SamplingScratchBytes(const SamplingPlan& plan, std::int64_t logits_s
 }
 
 int DescribeSamplingDevice(int device, SamplingDevice* description) {
+  *description = {};
   int shared = 0, major = 0;
-  cudaError_t status =
-      cudaDeviceGetAttribute(&description->multiprocessors, cudaDevAttrMultiProcessorCount, device);
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  }
-  if (status == cudaSuccess) {
-    status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  }
+  cudaError_t status = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (status != cudaSuccess) return status;
   description->shared_bytes_per_cta = static_cast<std::size_t>(shared);
-  description->max_cluster = major >= 9 ? 8 : 1;
+  status = cudaDeviceGetAttribute(&description->clusters_at_once[0], cudaDevAttrMultiProcessorCount, device);
+  if (status != cudaSuccess) return status;
+  status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  for (int step = 1; status == cudaSuccess && major >= 9 && step < SamplingDevice::kClusterSizes; ++step) {
+    cudaLaunchAttribute cluster = {};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {1u << step, 1, 1};
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(1u << step);
+    config.blockDim = dim3(kRowThreads);
+    config.dynamicSmemBytes = kRowSharedBytes;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    status = cudaOccupancyMaxActiveClusters(&description->clusters_at_once[step], &SampleKernel, &config);
+  }
   return status;
 }
 

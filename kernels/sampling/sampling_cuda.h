@@ -24,9 +24,9 @@ struct SamplingPlan {
 
 // Properties of the device that a plan depends on.
 struct SamplingDevice {
-  int multiprocessors = 0;
-  std::size_t shared_bytes_per_cta = 0;  // the opt-in limit
-  int max_cluster = 1;                   // 8 where there are clusters
+  static constexpr int kClusterSizes = 4;
+  int clusters_at_once[kClusterSizes] = {};  // of 1, 2, 4 and 8 CTAs; 0: not on this device
+  std::size_t shared_bytes_per_cta = 0;      // the opt-in limit
 };
 
 SamplingPlan PlanSampling(const SamplingDevice& device, std::int64_t vocab, std::int64_t rows);
