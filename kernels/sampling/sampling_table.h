@@ -17,28 +17,28 @@ inline constexpr std::int32_t kNoTokenSlot = -1;
 
 // The meaning of the parameters is that of SamplingParams and SamplingKey (sampling.h).
 struct SamplingRow {
-  std::uint64_t seed;
-  std::uint64_t token_index;
-  std::uint32_t candidate;
-  std::int32_t active;  // 0: the row reads and writes nothing
-  float temperature;
-  float top_p;
-  float min_p;
-  float repetition_penalty;
-  float presence_penalty;
-  float frequency_penalty;
-  std::int32_t top_k;
-  std::int32_t top_logprobs;
-  std::int32_t logprob;
+  std::uint64_t seed = 0;
+  std::uint64_t token_index = 0;
+  std::uint32_t candidate = 0;
+  std::int32_t active = 0;  // 0: the row reads and writes nothing
+  float temperature = 0;
+  float top_p = 0;
+  float min_p = 0;
+  float repetition_penalty = 0;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  std::int32_t top_k = 0;
+  std::int32_t top_logprobs = 0;
+  std::int32_t logprob = 0;
   // Where in the device's array of tokens this row's token goes (kNoTokenSlot: nowhere).
-  std::int32_t token_slot;
+  std::int32_t token_slot = kNoTokenSlot;
   // 1: the penalties also count the token that stands in that place, an output the host has not seen yet.
-  std::int32_t count_previous;
-  std::int32_t bias_begin;
-  std::int32_t counts_begin;
-  std::int32_t suppressed_begin;
-  std::int32_t list_end;
-  std::int32_t reserved;
+  std::int32_t count_previous = 0;
+  std::int32_t bias_begin = 0;
+  std::int32_t counts_begin = 0;
+  std::int32_t suppressed_begin = 0;
+  std::int32_t list_end = 0;
+  std::int32_t reserved = 0;
 };
 static_assert(sizeof(SamplingRow) == 88);
 
