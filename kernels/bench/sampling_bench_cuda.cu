@@ -3,7 +3,7 @@
 //
 //   nvcc -std=c++20 -O3 -gencode arch=compute_90a,code=sm_90a -I. kernels/bench/sampling_bench_cuda.cu
 //     kernels/sampling/sampling_cuda.cu kernels/embedding/embedding_cuda.cu -o sampling_bench_cuda
-//   sampling_bench_cuda [check|time] [rows per case]
+//   sampling_bench_cuda [all|check|time|small] [rows per case]
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -594,6 +594,35 @@ SamplingRow Params(float temperature, float top_p, int top_k = 0, float min_p = 
   return row;
 }
 
+// Which cluster size serves how many rows best.
+void TimePlans(std::int64_t vocab) {
+  constexpr std::int64_t kPool = 768;
+  const SamplingDevice device = ThisDevice();
+  const std::size_t fixed = PlanSampling({{1}, device.shared_bytes_per_cta}, 1, 1).shared_bytes - 16;
+  Random random(5);
+  std::vector<float> host(kPool * vocab);
+  for (float& value : host) value = static_cast<float>(random() % 100000) * 1e-4f;
+  const DeviceArray<float> logits(host);
+  std::printf("V %ld, microseconds by CTAs a row, greedy and top_p .95\n", vocab);
+  for (const std::int64_t rows : {1, 4, 8, 16, 32, 64, 128}) {
+    std::printf("rows %3ld, planned %d:", rows, PlanSampling(device, vocab, rows).ctas_per_row);
+    for (const int ctas : {1, 2, 4, 8}) {
+      const SamplingPlan plan{ctas, true, fixed + ((vocab + ctas - 1) / ctas + 3) / 4 * 16};
+      std::printf("  %d:", ctas);
+      for (const SamplingRow& params : {Params(0, 1), Params(1, 0.95f)}) {
+        const DeviceArray<SamplingRow> table(std::vector<SamplingRow>(rows, params));
+        const DeviceArray<SampledRow> results(rows);
+        const int launches = static_cast<int>(std::min<std::int64_t>(200, std::max<std::int64_t>(24, kPool / rows)));
+        std::printf(" %.2f", MicrosPerLaunch(launches, [&](cudaStream_t stream, int i) {
+          const float* base = logits.data() + i * rows % kPool * vocab;
+          return LaunchSample(stream, plan, {base, vocab, vocab, rows, table.data(), nullptr, results.data(), nullptr, nullptr}, true);
+        }));
+      }
+    }
+    std::printf("\n");
+  }
+}
+
 void Time(std::int64_t vocab) {
   SamplingRow penalized = Params(1, 0.95f);
   penalized.repetition_penalty = 1.1f;
@@ -680,6 +709,13 @@ int main(int argc, char** argv) {
   CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
   std::printf("%s\n", properties.name);
   bool right = true;
+  if (what == "small") {  // for compute-sanitizer
+    Random random(1);
+    right = CheckEmbedding(random) && CheckExtreme();
+    for (const std::int64_t vocab : {1, 7, 1000, 9000}) right = CheckSample(vocab, scale, random) && right;
+    right = CheckScore(1000, scale, random) && right;
+    return right ? 0 : 1;
+  }
   if (what != "time") {
     std::random_device seed;
     Random random(seed());
@@ -692,6 +728,7 @@ int main(int argc, char** argv) {
     for (const std::int64_t vocab : {1, 5, 999, 50280}) right = CheckScore(vocab, scale / 2, random) && right;
   }
   if (what != "check" && right) {
+    TimePlans(50280);
     Time(50280);
   }
   return right ? 0 : 1;

@@ -237,12 +237,15 @@ class PrefixSelect {
         }
       }
     });
-    const RowGroup::Top keys = group_.MaxAll({max_key, 0u, 0xffffffffu - min_key});
-    const int lane = group_.lane;
-    const int count = lane < group_.size ? *group_.At(lane, &shared_.own_count) : 0;
-    const int through = static_cast<int>(WarpInclusiveScan(count, lane));
+    RowGroup::Top mine = group_.MaxCta({max_key, 0u, 0xffffffffu - min_key});
+    mine.second = static_cast<std::uint32_t>(shared_.own_count);
+    if (group_.size == 1) return {shared_.own_count, 0, 0, 0xffffffffu - mine.other, mine.first};
+    const RowGroup::Top* all = group_.Exchange(mine);
+    const bool used = group_.lane < group_.size;
+    const RowGroup::Top keys = RowGroup::WarpTop(used ? all[group_.lane] : mine);
+    const int through = static_cast<int>(WarpInclusiveScan(used ? all[group_.lane].second : 0, group_.lane));
     const int peer = group_.warp % group_.size;
-    const int peer_count = __shfl_sync(kAllLanes, count, peer);
+    const int peer_count = static_cast<int>(all[peer].second);
     return {__shfl_sync(kAllLanes, through, 31), peer_count,
             __shfl_sync(kAllLanes, through, peer) - peer_count, 0xffffffffu - keys.other, keys.first};
   }

@@ -33,13 +33,15 @@ class RowGroup {
     std::uint32_t first, second, other;
   };
 
+  static constexpr int kMaxCtas = 8;
+
   // Two sets each, used in turn: a set is written again only after the barrier (of the CTA, of the group) of
   // the call between, which follows its last reads.
   struct Shared {
     Top warp_top[2][kRowWarps];
-    Top cta_top[2];
+    Top cta_top[2][kMaxCtas];
     std::uint64_t warp_sum[2][kRowWarps];
-    std::uint64_t cta_sum[2];
+    std::uint64_t cta_sum[2][kMaxCtas];
   };
 
   __device__ explicit RowGroup(Shared& shared)
@@ -70,18 +72,29 @@ class RowGroup {
     return mine;
   }
 
-  __device__ Top MaxAll(Top value) {
+  // Within the CTA.
+  __device__ Top MaxCta(Top value) {
     value = WarpTop(value);
-    const int turn = warp_turn_ ^= 1;
-    if (lane == 0) shared_.warp_top[turn][warp] = value;
+    Top* tops = shared_.warp_top[warp_turn_ ^= 1];
+    if (lane == 0) tops[warp] = value;
     __syncthreads();
-    value = WarpTop(shared_.warp_top[turn][lane]);
+    return WarpTop(tops[lane]);
+  }
+  __device__ Top MaxAll(Top value) {
+    value = MaxCta(value);
     if (size == 1) return value;
-    Top* mine = &shared_.cta_top[cta_turn_ ^= 1];
-    if (threadIdx.x == 0) *mine = value;
-    Sync();
-    if (lane < size) value = *At(lane, mine);
-    return WarpTop(value);
+    const Top* tops = Exchange(value);
+    return WarpTop(tops[lane < size ? lane : rank]);
+  }
+
+  // One value of each CTA, by rank; all threads of a CTA give the same. Each CTA sends its own to the others, so
+  // nobody reads a CTA's memory after the barrier, and any CTA may leave then.
+  __device__ const Top* Exchange(const Top& value) { return Exchange(shared_.cta_top, value); }
+
+  static __device__ Top WarpTop(Top value) {
+    const std::uint32_t first = __reduce_max_sync(kAllLanes, value.first);
+    return {first, __reduce_max_sync(kAllLanes, value.first == first ? value.second : 0u),
+            __reduce_max_sync(kAllLanes, value.other)};
   }
 
   __device__ std::uint64_t SumAll(std::uint64_t value) { return ScanGroup(ScanCta(value).total).total; }
@@ -104,10 +117,8 @@ class RowGroup {
   // The sums of one value per CTA: of the CTAs before this one, and of all.
   __device__ Scanned ScanGroup(std::uint64_t value) {
     if (size == 1) return {0, value};
-    std::uint64_t* mine = &shared_.cta_sum[cta_turn_ ^= 1];
-    if (threadIdx.x == 0) *mine = value;
-    Sync();
-    const std::uint64_t through = WarpInclusiveScan(lane < size ? *At(lane, mine) : 0, lane);
+    const std::uint64_t* sums = Exchange(shared_.cta_sum, value);
+    const std::uint64_t through = WarpInclusiveScan(lane < size ? sums[lane] : 0, lane);
     return {__shfl_sync(kAllLanes, through, rank) - value, __shfl_sync(kAllLanes, through, 31)};
   }
 
@@ -117,10 +128,12 @@ class RowGroup {
   const int lane;
 
  private:
-  static __device__ Top WarpTop(Top value) {
-    const std::uint32_t first = __reduce_max_sync(kAllLanes, value.first);
-    return {first, __reduce_max_sync(kAllLanes, value.first == first ? value.second : 0u),
-            __reduce_max_sync(kAllLanes, value.other)};
+  template <class T>
+  __device__ const T* Exchange(T (&slots)[2][kMaxCtas], const T& value) {
+    T* mine = slots[cta_turn_ ^= 1];
+    if (threadIdx.x < size) At(threadIdx.x, mine)[rank] = value;
+    Sync();
+    return mine;
   }
 
   Shared& shared_;

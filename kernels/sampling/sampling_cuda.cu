@@ -10,8 +10,19 @@
 namespace mambad::kernels {
 namespace {
 
+// log-softmax of one row.
+struct LogSoftmax {
+  double max;
+  double log_sum;
+
+  __device__ float Of(float logit) const {
+    return static_cast<float>((static_cast<double>(logit) - max) - log_sum);
+  }
+};
+
 struct RowShared {
   SamplingRow row;
+  LogSoftmax softmax;  // the first thread's
   PrefixSelect::Shared select;
   RowGroup::Shared group;
   int top_count;
@@ -53,16 +64,6 @@ __device__ float FixedUnit(std::int64_t vocab) {
   return __uint_as_float((127u + 62u - (64u - __clzll(vocab))) << 23);
 }
 
-// log-softmax of one row.
-struct LogSoftmax {
-  double max;
-  double log_sum;
-
-  __device__ float Of(float logit) const {
-    return static_cast<float>((static_cast<double>(logit) - max) - log_sum);
-  }
-};
-
 // Loads the row's slice and finds its extremes; keeps a copy in slice.logits if asked to.
 __device__ void Load(const float* logits, bool keep, const RowSlice& slice, RowGroup& group, Extremes& extremes) {
   constexpr int kBatch = 4;  // loads in flight per thread
@@ -91,14 +92,6 @@ __device__ void Load(const float* logits, bool keep, const RowSlice& slice, RowG
     }
   }
   extremes.Reduce(group);
-}
-
-// Starts the slice's way from device memory while the row's parameters are read.
-__device__ void Prefetch(const float* logits, const RowSlice& slice) {
-  constexpr int kLine = 32;  // floats
-  for (int i = kLine * threadIdx.x; i < slice.size; i += kLine * kRowThreads) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(logits + slice.begin + i));
-  }
 }
 
 // One row of either launch while a group works on it.
@@ -244,59 +237,62 @@ class RowWork {
   float unit_;
 };
 
-__device__ void SampleRow(const SampleLaunch& launch, const SamplingRow& row, const float* logits, SampledRow& result,
-                          RowWork& work) {
-  const int previous =
-      row.count_previous != 0 && row.token_slot >= 0 ? launch.tokens[row.token_slot] : kNoTokenSlot;
+__device__ void SampleRow(const SampleLaunch& launch, int r, RowWork& work) {
+  const SamplingRow& row = work.shared.row;
+  const auto logits = [&] { return launch.logits + r * launch.logits_stride; };
   const bool report = row.logprob != 0 || row.top_logprobs > 0;
-  const bool adjust = row.list_end > row.bias_begin || previous >= 0;
-  work.Load(logits, report || adjust || row.temperature != 0.0f);
+  const bool count_previous = row.count_previous != 0 && row.token_slot >= 0;
+  const bool adjust = row.list_end > row.bias_begin || count_previous;
+  work.Load(logits(), report || adjust || row.temperature != 0.0f);
   const bool finite = work.extremes.finite();
   int token = 0, top_count = 0;
-  float logprob = 0.0f;
-  if (finite) {
-    LogSoftmax softmax{};
-    if (report) softmax = work.RawSoftmax();
+  if (finite && report) {
+    const LogSoftmax softmax = work.RawSoftmax();
     if (row.top_logprobs > 0) {
-      top_count = work.WriteTop(row.top_logprobs, softmax, result.top_token, result.top_logprob);
+      top_count = work.WriteTop(row.top_logprobs, softmax, launch.results[r].top_token,
+                               launch.results[r].top_logprob);
     }
-    if (adjust) work.Adjust(row, launch.entries, previous);
-    token = row.temperature == 0.0f ? work.extremes.argmax() : work.Draw(row);
-    if (report && work.Writes()) logprob = softmax.Of(logits[token]);
+    if (work.Writes()) work.shared.softmax = softmax;
   }
   if (work.Writes()) {
-    result.token = token;
-    result.logprob = logprob;
-    result.finite = finite ? 1 : 0;
-    result.top_count = top_count;
+    launch.results[r].finite = finite ? 1 : 0;
+    launch.results[r].top_count = top_count;
+  }
+  if (finite) {
+    if (adjust) {
+      work.Adjust(row, launch.entries, count_previous ? launch.tokens[row.token_slot] : kNoTokenSlot);
+    }
+    token = row.temperature == 0.0f ? work.extremes.argmax() : work.Draw(row);
+  }
+  if (work.Writes()) {
+    launch.results[r].token = token;
+    launch.results[r].logprob = finite && report ? work.shared.softmax.Of(logits()[token]) : 0.0f;
     if (launch.tokens != nullptr && row.token_slot >= 0) launch.tokens[row.token_slot] = token;
   }
-  work.group.Sync();  // no CTA leaves while another one reads its shared memory
 }
 
 __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch launch, int ctas_per_row) {
-  WaitForPrimary();
-  const std::int64_t r = blockIdx.x / ctas_per_row;
-  const float* logits = launch.logits + r * launch.logits_stride;
+  const int r = blockIdx.x / ctas_per_row;
   RowWork work(launch.vocab, launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
-  Prefetch(logits, work.slice);
   SamplingRow& row = work.shared.row;
   constexpr int kWords = sizeof(SamplingRow) / sizeof(std::uint32_t);
   if (threadIdx.x < kWords) {
     reinterpret_cast<std::uint32_t*>(&row)[threadIdx.x] =
         reinterpret_cast<const std::uint32_t*>(launch.table + r)[threadIdx.x];
   }
-  __syncthreads();
-  if (row.active != 0) SampleRow(launch, row, logits, launch.results[r], work);
+  work.group.Sync();  // also: the other CTAs run, their shared memory may be written
+  WaitForPrimary();
+  if (row.active != 0) SampleRow(launch, r, work);
 }
 
 __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch, int ctas_per_row) {
-  WaitForPrimary();
   const std::int64_t r = blockIdx.x / ctas_per_row;
-  const int target = launch.targets[r];
-  if (target < 0) return;
   const float* logits = launch.logits + r * launch.logits_stride;
   RowWork work(launch.vocab, launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
+  work.group.Sync();  // the other CTAs run, their shared memory may be written
+  WaitForPrimary();
+  const int target = launch.targets[r];
+  if (target < 0) return;
   ScoredRow& result = launch.results[r];
   work.Load(logits, true);
   ScoredRow head{0.0f, 1, 0, 0};
@@ -316,7 +312,6 @@ __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch
     result.finite = head.finite;
     result.top_count = head.top_count;
   }
-  work.group.Sync();
 }
 
 template <class Launch>

@@ -39,6 +39,7 @@ struct SampleLaunch {
   std::int64_t logits_stride = 0;   // floats, a multiple of 4, >= V
   std::int64_t vocab = 0;           // V in [1, 2^30]
   std::int64_t rows = 0;            // rows of the table, active or not
+  // Complete before the kernel before this one in the stream starts: read without waiting for its end.
   const SamplingRow* table = nullptr;
   const SamplingListEntry* entries = nullptr;
   SampledRow* results = nullptr;    // (rows); those of inactive rows are not written
