@@ -1,6 +1,6 @@
-#include "kernels/embedding/embedding_cuda.h"
-
 #include <cuda_runtime.h>
+
+#include "kernels/embedding/embedding_cuda.h"
 
 namespace mambad::kernels {
 namespace {
@@ -38,9 +38,10 @@ __device__ Columns LoadColumns(const EmbeddingLaunch& launch, std::int64_t id, s
 #pragma unroll
   for (int i = 0; i < kGroup; ++i) {
     if (c + i >= launch.cols) break;
-    columns.v[i] = launch.layout == EmbeddingLayout::kF32Rows
-                       ? static_cast<const float*>(launch.table)[at + i]
-                       : __uint_as_float(unsigned{static_cast<const unsigned short*>(launch.table)[at + i]} << 16);
+    columns.v[i] =
+        launch.layout == EmbeddingLayout::kF32Rows
+            ? static_cast<const float*>(launch.table)[at + i]
+            : __uint_as_float(unsigned{static_cast<const unsigned short*>(launch.table)[at + i]} << 16);
   }
   return columns;
 }

@@ -14,9 +14,7 @@ MAMBAD_LANE float ClampFinite(float logit) {
   return logit > kLargest ? kLargest : logit < -kLargest ? -kLargest : logit;
 }
 
-MAMBAD_LANE float Biased(float logit, float bias) {
-  return ClampFinite((F32x1{logit} + F32x1{bias}).v);
-}
+MAMBAD_LANE float Biased(float logit, float bias) { return ClampFinite((F32x1{logit} + F32x1{bias}).v); }
 
 struct Penalties {
   float repetition;

@@ -3,8 +3,8 @@
 //
 // The cut is found by histograms, not by a sort. The first one has bins of equal width over the logits, which
 // spreads them as evenly as they lie (their bits would not: a row's logits share a few exponents); its bin
-// with the cut holds some dozens of tokens, which are then compared with each other. Should there be more than
-// a list holds, that bin is divided by the bits of the logits, until it fits or all of it is one value.
+// with the cut holds some dozens of tokens, which are then compared with each other. Should there be more
+// than a list holds, that bin is divided by the bits of the logits, until it fits or all of it is one value.
 #ifndef MAMBAD_KERNELS_SAMPLING_PREFIX_SELECT_CUDA_CUH_
 #define MAMBAD_KERNELS_SAMPLING_PREFIX_SELECT_CUDA_CUH_
 
@@ -75,7 +75,7 @@ class PrefixSelect {
     } walk;
     float cut_logit;
     std::uint64_t ties, equal;
-    int found_id;
+    int last_tie;
   };
 
   __device__ PrefixSelect(RowGroup& group, const RowSlice& slice, Shared& shared)
@@ -108,12 +108,13 @@ class PrefixSelect {
     return CutAmong(members, choice.rest);
   }
 
-  // The first id at which the running sum of amounts over ascending ids passes target(sum of all), which is below
-  // that sum.
-  template <class Amount, class Target>
-  __device__ int FindByRunningSum(const Amount& amount, Target target) {
+  // Calls found(id), by one thread of the group, with the first id at which the running sum of amounts over
+  // ascending ids passes target(sum of all); that is below the sum.
+  template <class Amount, class Target, class Found>
+  __device__ void FindByRunningSum(const Amount& amount, Target target, Found found) {
     std::uint64_t sum = 0;
-    ForEachFour(slice_, group_, [&](const FourLogits& four, int token) { sum += Amounts(four, token, amount).Sum(); });
+    ForEachFour(slice_, group_,
+                [&](const FourLogits& four, int token) { sum += Amounts(four, token, amount).Sum(); });
     const RowGroup::Scanned threads = group_.ScanCta(sum);
     const RowGroup::Scanned ctas = group_.ScanGroup(threads.total);
     const std::uint64_t wanted = target(ctas.total);
@@ -123,10 +124,8 @@ class PrefixSelect {
       const std::uint64_t end = ctas.before + __shfl_sync(kAllLanes, threads.before + sum, 31);
       if (group_.lane == 0 && begin <= wanted && wanted < end) shared_.walk = {group_.warp, wanted - begin};
       __syncthreads();
-      WalkRegion(amount, shared_.walk.warp, shared_.walk.wanted);
+      WalkRegion(amount, shared_.walk.warp, shared_.walk.wanted, found);
     }
-    group_.Sync();
-    return shared_.found_id;
   }
 
  private:
@@ -190,8 +189,8 @@ class PrefixSelect {
   // The bin in which the sum from the highest bin down reaches target(sum of all bins).
   template <class Target>
   __device__ Choice ChooseBin(Target target) {
-    // Each CTA sums a share of the bins over the group, each thread two numbers: two bins of the only CTA, or one
-    // bin of two CTAs with `per_bin` neighbouring threads for all of them.
+    // Each CTA sums a share of the bins over the group, each thread two numbers: two bins of the only CTA, or
+    // one bin of two CTAs with `per_bin` neighbouring threads for all of them.
     const int thread = threadIdx.x;
     const bool alone = group_.size == 1;
     const int per_bin = alone ? 1 : group_.size / 2;
@@ -288,7 +287,13 @@ class PrefixSelect {
     const float logit = shared_.cut_logit;
     const std::uint64_t ties = shared_.ties;
     if (ties == shared_.equal) return {logit, kAllIds};
-    return {logit, FindByRunningSum(TiesOf{logit}, [=](std::uint64_t) { return ties - 1; })};
+    FindByRunningSum(
+        TiesOf{logit}, [=](std::uint64_t) { return ties - 1; },
+        [&](int id) {
+          for (int peer = 0; peer < group_.size; ++peer) *group_.At(peer, &shared_.last_tie) = id;
+        });
+    group_.Sync();
+    return {logit, shared_.last_tie};
   }
 
   __device__ void SetCut(float logit, std::uint64_t rest, std::uint64_t amount, std::uint64_t equal) {
@@ -297,10 +302,10 @@ class PrefixSelect {
     shared_.equal = equal;
   }
 
-  // By all threads of the CTA: the token of `warp`'s region at which the running sum passes `wanted`, counted from
-  // the region's start.
-  template <class Amount>
-  __device__ void WalkRegion(const Amount& amount, int warp, std::uint64_t wanted) {
+  // By all threads of the CTA: the token of `warp`'s region at which the running sum passes `wanted`, counted
+  // from the region's start.
+  template <class Amount, class Found>
+  __device__ void WalkRegion(const Amount& amount, int warp, std::uint64_t wanted, Found found) {
     const int region = RegionTokens(slice_.size);
     const int end = ::min((warp + 1) * region, slice_.size);
     for (int base = warp * region; base < end; base += 4 * kRowThreads) {
@@ -316,7 +321,7 @@ class PrefixSelect {
           running += amounts.of[j];
           if (running <= wanted) id = slice_.begin + i + j + 1;
         }
-        for (int peer = 0; peer < group_.size; ++peer) *group_.At(peer, &shared_.found_id) = id;
+        found(id);
       }
       if (sums.total > wanted) return;
       wanted -= sums.total;

@@ -87,8 +87,8 @@ class RowGroup {
     return WarpTop(tops[lane < size ? lane : rank]);
   }
 
-  // One value of each CTA, by rank; all threads of a CTA give the same. Each CTA sends its own to the others, so
-  // nobody reads a CTA's memory after the barrier, and any CTA may leave then.
+  // One value of each CTA, by rank; all threads of a CTA give the same. Each CTA sends its own to the others,
+  // so nobody reads a CTA's memory after the barrier, and any CTA may leave then.
   __device__ const Top* Exchange(const Top& value) { return Exchange(shared_.cta_top, value); }
 
   static __device__ Top WarpTop(Top value) {

@@ -1,11 +1,10 @@
-#include "kernels/sampling/sampling_cuda.h"
-
 #include <cuda_runtime.h>
 
 #include "kernels/math/exp_cuda.cuh"
 #include "kernels/math/philox.h"
 #include "kernels/sampling/logit_adjust.h"
 #include "kernels/sampling/prefix_select_cuda.cuh"
+#include "kernels/sampling/sampling_cuda.h"
 
 namespace mambad::kernels {
 namespace {
@@ -22,7 +21,8 @@ struct LogSoftmax {
 
 struct RowShared {
   SamplingRow row;
-  LogSoftmax softmax;  // the first thread's
+  std::uint64_t uniform;  // the draw from [0, 1), in 2^-53
+  LogSoftmax softmax;     // of the raw row
   PrefixSelect::Shared select;
   RowGroup::Shared group;
   int top_count;
@@ -65,7 +65,8 @@ __device__ float FixedUnit(std::int64_t vocab) {
 }
 
 // Loads the row's slice and finds its extremes; keeps a copy in slice.logits if asked to.
-__device__ void Load(const float* logits, bool keep, const RowSlice& slice, RowGroup& group, Extremes& extremes) {
+__device__ void Load(const float* logits, bool keep, const RowSlice& slice, RowGroup& group,
+                     Extremes& extremes) {
   constexpr int kBatch = 4;  // loads in flight per thread
   const int region = RegionTokens(slice.size);
   const int end = min((group.warp + 1) * region, slice.size);
@@ -146,8 +147,9 @@ class RowWork {
     extremes.Reduce(group);
   }
 
-  // Steps 5 to 8.
-  __device__ int Draw(const SamplingRow& row) {
+  // Steps 5 to 8; one thread of the group calls found(token).
+  template <class Found>
+  __device__ void Draw(const SamplingRow& row, Found found) {
     PrefixSelect select(group, slice, shared.select);
     const float max = extremes.max();
     Weights weights{Cut(), max, RateOf(row.temperature), unit_};
@@ -166,11 +168,13 @@ class RowWork {
       const double bound = max + static_cast<double>(row.temperature) * log(static_cast<double>(row.min_p));
       weights.cut.Tighten({static_cast<float>(bound), kAllIds});
     }
-    const double uniform = UniformDraw(row.seed, row.token_index, row.candidate);
-    const std::uint64_t bits = static_cast<std::uint64_t>(uniform * 0x1p53);
-    return select.FindByRunningSum(weights, [=](std::uint64_t total) {
-      return (__umul64hi(bits, total) << 11) | (bits * total >> 53);  // floor(uniform * total), exactly
-    });
+    const std::uint64_t uniform = shared.uniform;
+    select.FindByRunningSum(
+        weights,
+        [=](std::uint64_t total) {  // floor(uniform * total), exactly
+          return (__umul64hi(uniform, total) << 11) | (uniform * total >> 53);
+        },
+        found);
   }
 
   __device__ LogSoftmax RawSoftmax() {
@@ -212,9 +216,8 @@ class RowWork {
   // 1 + the number of tokens before `target`.
   __device__ int Rank(float logit, int target) {
     std::uint64_t before = 0;
-    ForEachLogit(slice, group, [&](float other, int id) {
-      before += other > logit || (other == logit && id < target);
-    });
+    ForEachLogit(slice, group,
+                 [&](float other, int id) { before += other > logit || (other == logit && id < target); });
     return static_cast<int>(group.SumAll(before)) + 1;
   }
 
@@ -228,9 +231,8 @@ class RowWork {
  private:
   // The cut after the first n tokens; n < V.
   __device__ Cut First(PrefixSelect& select, int n) {
-    return select.Select(
-        extremes.min(), extremes.max(), TokenCounts{},
-        [=](std::uint64_t) { return static_cast<std::uint64_t>(n); });
+    return select.Select(extremes.min(), extremes.max(), TokenCounts{},
+                         [=](std::uint64_t) { return static_cast<std::uint64_t>(n); });
   }
 
   int vocab_;
@@ -245,35 +247,38 @@ __device__ void SampleRow(const SampleLaunch& launch, int r, RowWork& work) {
   const bool adjust = row.list_end > row.bias_begin || count_previous;
   work.Load(logits(), report || adjust || row.temperature != 0.0f);
   const bool finite = work.extremes.finite();
-  int token = 0, top_count = 0;
+  int top_count = 0;
   if (finite && report) {
     const LogSoftmax softmax = work.RawSoftmax();
+    if (threadIdx.x == 0) work.shared.softmax = softmax;
     if (row.top_logprobs > 0) {
       top_count = work.WriteTop(row.top_logprobs, softmax, launch.results[r].top_token,
-                               launch.results[r].top_logprob);
+                                launch.results[r].top_logprob);
     }
-    if (work.Writes()) work.shared.softmax = softmax;
   }
   if (work.Writes()) {
     launch.results[r].finite = finite ? 1 : 0;
     launch.results[r].top_count = top_count;
   }
-  if (finite) {
-    if (adjust) {
-      work.Adjust(row, launch.entries, count_previous ? launch.tokens[row.token_slot] : kNoTokenSlot);
-    }
-    token = row.temperature == 0.0f ? work.extremes.argmax() : work.Draw(row);
-  }
-  if (work.Writes()) {
+  const auto choose = [&](int token) {
     launch.results[r].token = token;
     launch.results[r].logprob = finite && report ? work.shared.softmax.Of(logits()[token]) : 0.0f;
     if (launch.tokens != nullptr && row.token_slot >= 0) launch.tokens[row.token_slot] = token;
+  };
+  if (finite && adjust) {
+    work.Adjust(row, launch.entries, count_previous ? launch.tokens[row.token_slot] : kNoTokenSlot);
+  }
+  if (finite && row.temperature != 0.0f) {
+    work.Draw(row, choose);
+  } else if (work.Writes()) {
+    choose(finite ? work.extremes.argmax() : 0);
   }
 }
 
 __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch launch, int ctas_per_row) {
   const int r = blockIdx.x / ctas_per_row;
-  RowWork work(launch.vocab, launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
+  RowWork work(launch.vocab,
+               launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
   SamplingRow& row = work.shared.row;
   constexpr int kWords = sizeof(SamplingRow) / sizeof(std::uint32_t);
   if (threadIdx.x < kWords) {
@@ -281,6 +286,10 @@ __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch laun
         reinterpret_cast<const std::uint32_t*>(launch.table + r)[threadIdx.x];
   }
   work.group.Sync();  // also: the other CTAs run, their shared memory may be written
+  if (threadIdx.x == 0) {
+    const double uniform = UniformDraw(row.seed, row.token_index, row.candidate);
+    work.shared.uniform = static_cast<std::uint64_t>(uniform * 0x1p53);
+  }
   WaitForPrimary();
   if (row.active != 0) SampleRow(launch, r, work);
 }
@@ -288,7 +297,8 @@ __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch laun
 __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch, int ctas_per_row) {
   const std::int64_t r = blockIdx.x / ctas_per_row;
   const float* logits = launch.logits + r * launch.logits_stride;
-  RowWork work(launch.vocab, launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
+  RowWork work(launch.vocab,
+               launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
   work.group.Sync();  // the other CTAs run, their shared memory may be written
   WaitForPrimary();
   const int target = launch.targets[r];
@@ -315,8 +325,8 @@ __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch
 }
 
 template <class Launch>
-cudaError_t LaunchRows(void (*kernel)(Launch, int), void* stream, const SamplingPlan& plan, const Launch& launch,
-                       bool dependent) {
+cudaError_t LaunchRows(void (*kernel)(Launch, int), void* stream, const SamplingPlan& plan,
+                       const Launch& launch, bool dependent) {
   if (launch.rows == 0) return cudaSuccess;
   const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                   static_cast<int>(plan.shared_bytes));

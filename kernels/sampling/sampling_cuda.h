@@ -17,8 +17,8 @@ namespace mambad::kernels {
 
 // How the rows are laid over a device.
 struct SamplingPlan {
-  int ctas_per_row = 1;        // a cluster
-  bool on_chip = true;         // a CTA's part of the row fits its shared memory
+  int ctas_per_row = 1;          // a cluster
+  bool on_chip = true;           // a CTA's part of the row fits its shared memory
   std::size_t shared_bytes = 0;  // per CTA
 };
 
@@ -35,27 +35,27 @@ SamplingPlan PlanSampling(const SamplingDevice& device, std::int64_t vocab, std:
 std::size_t SamplingScratchBytes(const SamplingPlan& plan, std::int64_t logits_stride, std::int64_t rows);
 
 struct SampleLaunch {
-  const float* logits = nullptr;    // (rows, V) fp32, 16-byte aligned
-  std::int64_t logits_stride = 0;   // floats, a multiple of 4, >= V
-  std::int64_t vocab = 0;           // V in [1, 2^30]
-  std::int64_t rows = 0;            // rows of the table, active or not
+  const float* logits = nullptr;   // (rows, V) fp32, 16-byte aligned
+  std::int64_t logits_stride = 0;  // floats, a multiple of 4, >= V
+  std::int64_t vocab = 0;          // V in [1, 2^30]
+  std::int64_t rows = 0;           // rows of the table, active or not
   // Complete before the kernel before this one in the stream starts: read without waiting for its end.
   const SamplingRow* table = nullptr;
   const SamplingListEntry* entries = nullptr;
-  SampledRow* results = nullptr;    // (rows); those of inactive rows are not written
-  std::int32_t* tokens = nullptr;   // by SamplingRow::token_slot; may be null
-  float* row_copies = nullptr;      // SamplingScratchBytes
+  SampledRow* results = nullptr;   // (rows); those of inactive rows are not written
+  std::int32_t* tokens = nullptr;  // by SamplingRow::token_slot; may be null
+  float* row_copies = nullptr;     // SamplingScratchBytes
 };
 
 struct ScoreLaunch {
-  const float* logits = nullptr;           // as above
+  const float* logits = nullptr;  // as above
   std::int64_t logits_stride = 0;
   std::int64_t vocab = 0;
   std::int64_t rows = 0;
-  const std::int32_t* targets = nullptr;   // (rows) in device memory; a negative one: inactive row
-  std::int32_t top_logprobs = 0;           // [0, kMaxTableTop]
+  const std::int32_t* targets = nullptr;  // (rows) in device memory; a negative one: inactive row
+  std::int32_t top_logprobs = 0;          // [0, kMaxTableTop]
   ScoredRow* results = nullptr;
-  float* row_copies = nullptr;             // SamplingScratchBytes
+  float* row_copies = nullptr;  // SamplingScratchBytes
 };
 
 // `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. With `dependent` the launch may start

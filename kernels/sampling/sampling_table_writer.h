@@ -20,7 +20,8 @@ struct SamplingTableRow {
   bool count_previous = false;  // the token at token_slot is an output that token_counts does not count yet
 };
 
-// One table, rows in order. Arguments are as CheckSample of sampling.cc demands; checking them is the caller's.
+// One table, rows in order. Arguments are as CheckSample of sampling.cc demands; checking them is the
+// caller's.
 class SamplingTableWriter {
  public:
   SamplingTableWriter(SamplingTable table, std::int64_t max_rows, std::int64_t max_entries)
