@@ -327,7 +327,9 @@ __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch
 template <class Launch>
 cudaError_t LaunchRows(void (*kernel)(Launch, int), void* stream, const SamplingPlan& plan,
                        const Launch& launch, bool dependent) {
+  static_assert(1 << (SamplingDevice::kClusterSizes - 1) == RowGroup::kMaxCtas);
   if (launch.rows == 0) return cudaSuccess;
+  if (plan.on_chip != (launch.row_copies == nullptr)) return cudaErrorInvalidValue;
   const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                   static_cast<int>(plan.shared_bytes));
   if (status != cudaSuccess) return status;

@@ -44,7 +44,7 @@ struct SampleLaunch {
   const SamplingListEntry* entries = nullptr;
   SampledRow* results = nullptr;   // (rows); those of inactive rows are not written
   std::int32_t* tokens = nullptr;  // by SamplingRow::token_slot; may be null
-  float* row_copies = nullptr;     // SamplingScratchBytes
+  float* row_copies = nullptr;     // SamplingScratchBytes; null when that is 0
 };
 
 struct ScoreLaunch {
@@ -55,7 +55,7 @@ struct ScoreLaunch {
   const std::int32_t* targets = nullptr;  // (rows) in device memory; a negative one: inactive row
   std::int32_t top_logprobs = 0;          // [0, kMaxTableTop]
   ScoredRow* results = nullptr;
-  float* row_copies = nullptr;  // SamplingScratchBytes
+  float* row_copies = nullptr;  // SamplingScratchBytes; null when that is 0
 };
 
 // `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. With `dependent` the launch may start
