@@ -62,15 +62,16 @@ absl::Status EmbeddingLookup(Stream& stream, const Embedding& embedding, const E
   MAMBAD_RETURN_IF_ERROR(CheckArgs(embedding, args));
   if (args.rows == 0) return absl::OkStatus();
   if (!stream.on_gpu()) return EmbeddingLookupCpu(stream, embedding, args);
-  const void* table = embedding.head() != nullptr ? embedding.head()->data() : embedding.table();
-  return MAMBAD_ON_GPU(stream, "embedding",
-                       EmbeddingLookupCuda(stream.handle(), {.table = table,
-                                                             .bf16 = embedding.dtype() == DType::kBf16,
-                                                             .ids = args.ids,
-                                                             .out = args.out,
-                                                             .ldo = args.ldo,
-                                                             .rows = args.rows,
-                                                             .M = embedding.cols()}));
+  const EmbeddingLaunch launch = {
+      .table = embedding.head() != nullptr ? embedding.head()->data() : embedding.table(),
+      .layout = embedding.dtype() == DType::kBf16 ? EmbeddingLayout::kBf16CoreMatrices : EmbeddingLayout::kF32Rows,
+      .vocab = embedding.rows(),
+      .cols = embedding.cols(),
+      .ids = reinterpret_cast<const std::int32_t*>(args.ids),
+      .out = args.out,
+      .ldo = args.ldo,
+      .rows = args.rows};
+  return MAMBAD_ON_GPU(stream, "embedding", LaunchEmbedding(stream.handle(), launch, /*dependent=*/false));
 }
 
 }  // namespace mambad::kernels

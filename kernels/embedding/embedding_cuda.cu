@@ -1,30 +1,91 @@
 #include <cuda_runtime.h>
 
-#include "kernels/base/dtype.h"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/linear/gpu_layout.h"
 
 namespace mambad::kernels {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;
+constexpr int kGroup = 8;  // columns a thread copies at a time
 
-__global__ void LookUpRow(GpuLookupArgs args) {
-  const std::int64_t row = blockIdx.x;
-  const std::int64_t id = args.ids[row];
-  float* out = args.out + row * args.ldo;
-  const std::int64_t padded = PaddedCoreCols(args.M);
-  for (std::int64_t i = threadIdx.x; i < args.M; i += kThreads) {
-    out[i] = args.bf16 ? Bf16ToFloat(static_cast<const std::uint16_t*>(args.table)[CoreIndex(id, i, padded)])
-                       : static_cast<const float*>(args.table)[id * args.M + i];
+struct Columns {
+  float v[kGroup];
+};
+
+__device__ Columns WidenBf16(uint4 bits) {
+  const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
+  Columns columns;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    columns.v[2 * i] = __uint_as_float(words[i] << 16);
+    columns.v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+  return columns;
+}
+
+// Columns [c, c + kGroup) of row `id`; c is a multiple of kGroup.
+__device__ Columns LoadColumns(const EmbeddingLaunch& launch, std::int64_t id, std::int64_t c) {
+  if (launch.layout == EmbeddingLayout::kBf16CoreMatrices) {
+    const std::int64_t at = CoreIndex(id, c, PaddedCoreCols(launch.cols));
+    return WidenBf16(static_cast<const uint4*>(launch.table)[at / kGroup]);
+  }
+  const std::int64_t at = id * launch.cols + c;
+  if (launch.layout == EmbeddingLayout::kBf16Rows && launch.cols % kGroup == 0) {
+    return WidenBf16(static_cast<const uint4*>(launch.table)[at / kGroup]);
+  }
+  Columns columns = {};
+#pragma unroll
+  for (int i = 0; i < kGroup; ++i) {
+    if (c + i >= launch.cols) break;
+    columns.v[i] =
+        launch.layout == EmbeddingLayout::kF32Rows
+            ? static_cast<const float*>(launch.table)[at + i]
+            : __uint_as_float(unsigned{static_cast<const unsigned short*>(launch.table)[at + i]} << 16);
+  }
+  return columns;
+}
+
+__global__ void __launch_bounds__(kThreads) EmbeddingKernel(EmbeddingLaunch launch) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+  const std::int64_t r = blockIdx.x;
+  const std::int64_t index = launch.id_index == nullptr ? r : launch.id_index[r];
+  if (index < 0) return;
+  const std::int64_t id = launch.ids[index];
+  if (id < 0 || id >= launch.vocab) return;
+  float* out = launch.out + r * launch.ldo;
+  for (std::int64_t c = threadIdx.x * kGroup; c < launch.cols; c += kThreads * kGroup) {
+    const Columns columns = LoadColumns(launch, id, c);
+    if (c + kGroup <= launch.cols && launch.ldo % 4 == 0) {
+      float4* four = reinterpret_cast<float4*>(out + c);
+      four[0] = {columns.v[0], columns.v[1], columns.v[2], columns.v[3]};
+      four[1] = {columns.v[4], columns.v[5], columns.v[6], columns.v[7]};
+    } else {
+#pragma unroll
+      for (int i = 0; i < kGroup; ++i) {
+        if (c + i < launch.cols) out[c + i] = columns.v[i];
+      }
+    }
   }
 }
 
 }  // namespace
 
-gpu::Code EmbeddingLookupCuda(void* stream, const GpuLookupArgs& args) {
-  LookUpRow<<<static_cast<unsigned>(args.rows), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(args);
-  return cudaGetLastError();
+int LaunchEmbedding(void* stream, const EmbeddingLaunch& launch, bool dependent) {
+  if (launch.rows == 0) return cudaSuccess;
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(launch.rows));
+  config.blockDim = dim3(kThreads);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &attribute;
+  config.numAttrs = dependent ? 1 : 0;
+  return cudaLaunchKernelEx(&config, EmbeddingKernel, launch);
 }
 
 }  // namespace mambad::kernels

@@ -3,9 +3,10 @@
 #ifndef MAMBAD_KERNELS_SAMPLING_PREFIX_SELECT_H_
 #define MAMBAD_KERNELS_SAMPLING_PREFIX_SELECT_H_
 
-#include <bit>
 #include <cstdint>
 #include <span>
+
+#include "kernels/math/lanes.h"
 
 namespace mambad::kernels {
 
@@ -16,8 +17,8 @@ struct Candidate {
 };
 
 // Unsigned order of the keys is the order of the floats (no NaN; -0 equals +0).
-inline std::uint32_t OrderedKey(float value) {
-  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value + 0.0f);
+MAMBAD_LANE std::uint32_t OrderedKey(float value) {
+  const std::uint32_t bits = static_cast<std::uint32_t>(F32x1::Bits(value + 0.0f));
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
 

@@ -7,31 +7,18 @@
 #include <optional>
 
 #include "kernels/math/philox.h"
+#include "kernels/sampling/logit_adjust.h"
 #include "kernels/sampling/row_scores.h"
 
 namespace mambad::kernels {
 namespace {
 
-constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::size_t Aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Penalties keep a logit finite: only suppression excludes a token.
-float Clamp(float logit) { return std::clamp(logit, kLowest, -kLowest); }
-
-float Penalized(float logit, const SamplingParams& params, const TokenCount& count) {
-  logit = logit > 0 ? logit / params.repetition_penalty : logit * params.repetition_penalty;
-  if (count.output_count > 0) {
-    logit =
-        logit - (params.presence_penalty + params.frequency_penalty * static_cast<float>(count.output_count));
-  }
-  return Clamp(logit);
-}
-
-bool HasPenalty(const SamplingParams& params) {
-  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
-         params.frequency_penalty != 0.0f;
+Penalties PenaltiesOf(const SamplingParams& params) {
+  return {params.repetition_penalty, params.presence_penalty, params.frequency_penalty};
 }
 
 // The first candidate at which the running sum of weights passes u * (their sum).
@@ -96,15 +83,16 @@ SampledToken RowSampler::Sample(const RowRequest& request) {
 
 // The row after steps 1 to 3 of sampling.h: the raw one where nothing changes it.
 std::span<const float> RowSampler::Adjust(const RowRequest& request) {
-  const bool penalize = HasPenalty(request.params) && !request.token_counts.empty();
+  const Penalties penalties = PenaltiesOf(request.params);
+  const bool penalize = penalties.Any() && !request.token_counts.empty();
   if (!penalize && request.logit_bias.empty() && request.suppressed.empty()) return request.logits;
   std::memcpy(adjusted_, request.logits.data(), vocab_ * sizeof(float));
   for (const LogitBias& bias : request.logit_bias) {
-    adjusted_[bias.token] = Clamp(adjusted_[bias.token] + bias.bias);
+    adjusted_[bias.token] = Biased(adjusted_[bias.token], bias.bias);
   }
   if (penalize) {
     for (const TokenCount& count : request.token_counts) {
-      adjusted_[count.token] = Penalized(adjusted_[count.token], request.params, count);
+      adjusted_[count.token] = penalties.Apply(adjusted_[count.token], count.output_count);
     }
   }
   for (const std::int32_t token : request.suppressed) adjusted_[token] = -kInfinity;
