@@ -15,6 +15,7 @@ struct DeviceInfo {
   std::string kind;  // "cpu", "cuda"
   std::string name;  // the instruction path or the card, e.g. "cpu-avx2"
   uint32_t threads = 0;
+  uint64_t free_bytes = 0;  // of its memory, below the ceiling that was set
 };
 
 DeviceInfo DescribeDevice(const Model& model);

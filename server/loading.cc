@@ -1,5 +1,6 @@
 #include "server/loading.h"
 
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,10 +11,21 @@
 namespace mambad {
 namespace {
 
+constexpr std::string_view kCudaPrefix = "cuda:";
+
 DeviceChoice DeviceOf(const std::string& name) {
   if (name == "cpu") return DeviceChoice::kCpu;
-  if (name == "cuda") return DeviceChoice::kCuda;
+  if (name.starts_with("cuda")) return DeviceChoice::kCuda;
   return DeviceChoice::kAuto;
+}
+
+// N of cuda:N.
+int OrdinalOf(const std::string& name) {
+  int ordinal = 0;
+  if (name.starts_with(kCudaPrefix)) {
+    for (const char digit : name.substr(kCudaPrefix.size())) ordinal = ordinal * 10 + (digit - '0');
+  }
+  return ordinal;
 }
 
 Precision PrecisionOf(const std::string& name) {
@@ -31,6 +43,8 @@ absl::StatusOr<ModelAndText> Load(const ModelOptions& options, const ForwardLimi
       LoadedModel loaded,
       LoadModel({.model = options.model,
                  .device = DeviceOf(options.device),
+                 .device_ordinal = OrdinalOf(options.device),
+                 .device_memory_bytes = options.device_memory,
                  .threads = static_cast<int>(options.threads),
                  .precision = PrecisionOf(options.precision),
                  .limits = limits,

@@ -9,6 +9,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "engine/device_info.h"
+#include "engine/model/model.h"
 #include "kernels/base/status_macros.h"
 #include "server/command_line.h"
 
@@ -34,14 +36,24 @@ absl::Status CheckAddress(const std::string& flag, const std::string& text, bool
                    "add --insecure-plaintext, or listen on 127.0.0.1"));
 }
 
+std::string CheckDevice(const std::string& text) {
+  const std::string_view ordinal = std::string_view(text).starts_with("cuda:") ? std::string_view(text).substr(5) : "0";
+  const bool number = !ordinal.empty() && ordinal.size() <= 3 &&
+                      std::ranges::all_of(ordinal, [](unsigned char c) { return std::isdigit(c) != 0; });
+  if (text == "auto" || text == "cpu" || text == "cuda" || (text.starts_with("cuda:") && number)) return "";
+  return "must be auto, cpu, cuda or cuda:N";
+}
+
 }  // namespace
 
 void AddModelOptions(CLI::App* app, ModelOptions* options) {
   MarkRequired(app->add_option("--model", options->model,
                                "Folder in Hugging Face layout, or shape:NAME for random weights"));
-  app->add_option("--device", options->device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+  app->add_option("--device", options->device, "auto (a GPU if there is one), cpu, cuda or cuda:N")
+      ->check(CheckDevice)
       ->capture_default_str();
+  AddBytes(app, "--device-memory", &options->device_memory,
+           "Most that is taken from the device; 0: what is free");
   app->add_option("--precision", options->precision, "auto (bf16 for a 16-bit checkpoint), f32 or bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
@@ -63,7 +75,7 @@ void AddServeOptions(CLI::App* app, ServeOptions* options) {
   app->add_option("--slots", options->slots, "State slots; 0: as many as --state-memory holds, at most 512")
       ->check(CLI::Range(0, 65536))
       ->capture_default_str();
-  AddBytes(app, "--state-memory", &options->state_memory, "Memory of all states, unless --slots is given");
+  AddBytes(app, "--state-memory", &options->state_memory, "Memory of all states, unless --slots is given; 0: 1GiB, on a GPU half of what is left");
   app->add_option("--max-sessions", options->max_sessions,
                   "Sessions at a time; 0: seven eighths of the slots")
       ->check(CLI::Range(0, 65536))
@@ -119,11 +131,18 @@ uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes) {
   return static_cast<uint32_t>(std::min<uint64_t>(state_memory / bytes, kDefaultSlotsMax));
 }
 
-EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes) {
+uint64_t DefaultStateMemory(bool gpu, uint64_t free) { return gpu ? free / 2 : uint64_t{1} << 30; }
+
+EngineOptions ToEngineOptions(const ServeOptions& options, const Model& model) {
+  const DeviceInfo device = DescribeDevice(model);
+  const bool gpu = device.kind == "cuda";
   EngineOptions engine;
+  engine.state_memory_bytes =
+      options.state_memory != 0 ? options.state_memory : DefaultStateMemory(gpu, device.free_bytes);
   // 0 asks the engine, whose error names need and budget.
-  engine.state_slots = options.slots != 0 ? options.slots : DefaultSlots(options.state_memory, state_bytes);
-  engine.state_memory_bytes = options.state_memory;
+  engine.state_slots = options.slots != 0
+                           ? options.slots
+                           : DefaultSlots(engine.state_memory_bytes, model.state_layout().bytes);
   engine.sessions_max = options.max_sessions;
   engine.session_ttl_default = options.session_ttl;
   engine.queue_requests_max = options.queue_requests;
@@ -131,7 +150,7 @@ EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes)
   engine.prompt_tokens_max = options.max_prompt_tokens;
   engine.decode_rows_max = options.decode_rows;
   engine.prompt_tokens_per_tick = options.prompt_tokens_per_tick;
-  engine.prompt_tokens_per_tick_idle = std::max(options.prompt_tokens_per_tick, uint32_t{512});
+  engine.prompt_tokens_per_tick_idle = model.limits().prompt_tokens;
   engine.stall_timeout = options.stall_timeout;
   return engine;
 }

@@ -18,7 +18,8 @@ namespace mambad {
 // Which model, and where it runs.
 struct ModelOptions {
   std::string model;               // a folder in Hugging Face layout, or shape:NAME
-  std::string device = "auto";     // auto, cpu, cuda
+  std::string device = "auto";     // auto, cpu, cuda, cuda:N (counted within CUDA_VISIBLE_DEVICES)
+  uint64_t device_memory = 0;      // ceiling of what is taken from the device; 0: what is free
   std::string precision = "auto";  // auto, f32, bf16
   uint32_t threads = 0;            // 0: all processors that this process may use
 };
@@ -30,8 +31,8 @@ struct ServeOptions {
   std::string http_address = "127.0.0.1:8002";
   bool insecure_plaintext = false;
 
-  uint32_t slots = 0;  // 0: what the state memory holds, within the bounds of DefaultSlots
-  uint64_t state_memory = uint64_t{1} << 30;
+  uint32_t slots = 0;         // 0: what the state memory holds, within the bounds of DefaultSlots
+  uint64_t state_memory = 0;  // 0: 1 GiB, on a GPU half of what the model leaves
   uint32_t max_sessions = 0;  // 0: the engine's default
   absl::Duration session_ttl = absl::Hours(24);
   uint32_t queue_requests = 1024;
@@ -46,18 +47,20 @@ struct ServeOptions {
   std::string log_level = "info";   // debug, info, warning, error
 };
 
-// --model --device --precision --threads
+// --model --device --device-memory --precision --threads
 void AddModelOptions(CLI::App* app, ModelOptions* options);
 void AddServeOptions(CLI::App* app, ServeOptions* options);
 
 // What no single flag's range says. INVALID_ARGUMENT naming the flag.
 absl::Status CheckServeOptions(const ServeOptions& options);
 
-// The slots of a server when --slots is not given: what `state_memory` holds, at most 512. (The default, 1
-// GiB, holds 64 states of up to 16 MiB.)
+// The slots of a server when --slots is not given: what `state_memory` holds, at most 512. (1 GiB holds 64 states
+// of up to 16 MiB.)
 uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes);
+// --state-memory of a device that has `free` bytes left.
+uint64_t DefaultStateMemory(bool gpu, uint64_t free);
 
-EngineOptions ToEngineOptions(const ServeOptions& options, uint64_t state_bytes);
+EngineOptions ToEngineOptions(const ServeOptions& options, const Model& model);
 
 // The id under which a model is served: --model-id, else the folder's name (or NAME of shape:NAME) with every
 // character that an id may not have as '-'. INVALID_ARGUMENT when --model-id is no id.

@@ -114,7 +114,7 @@ absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& o
   limits.prompt_tokens = std::max(options.prompt_tokens_per_tick, limits.prompt_tokens);
   const absl::Time start = absl::Now();
   MAMBAD_ASSIGN_OR_RETURN(const ModelAndText loaded, Load(options.model, limits, log));
-  EngineOptions engine_options = ToEngineOptions(options, loaded.model->state_layout().bytes);
+  EngineOptions engine_options = ToEngineOptions(options, *loaded.model);
   engine_options.log = log;
   auto serving = std::make_shared<Serving>();
   MAMBAD_ASSIGN_OR_RETURN(serving->model_id, ModelId(options));

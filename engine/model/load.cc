@@ -20,6 +20,9 @@
 namespace mambad {
 namespace {
 
+// Prompt tokens that fill a GPU; a CPU is busy with far fewer.
+constexpr uint32_t kGpuPromptTokens = 8192;
+
 absl::StatusOr<std::unique_ptr<kernels::Device>> CreateDevice(const LoadOptions& options) {
   kernels::DeviceOptions device;
   device.threads = options.threads;
@@ -41,11 +44,13 @@ absl::StatusOr<std::shared_ptr<Model>> Build(ModelPlan plan, WeightSource& weigh
                                              const LoadOptions& options) {
   const bool bf16 =
       options.precision == Precision::kBf16 || (options.precision == Precision::kAuto && weights.is_16_bit());
+  ForwardLimits limits = options.limits;
+  if (device->is_gpu()) limits.prompt_tokens = std::max(limits.prompt_tokens, kGpuPromptTokens);
   MAMBAD_ASSIGN_OR_RETURN(
       std::shared_ptr<Model> model,
       MixerModel::Create(std::move(plan), weights, std::move(device),
                          bf16 ? kernels::WeightPrecision::kBf16 : kernels::WeightPrecision::kF32,
-                         options.limits, options.progress));
+                         limits, options.progress));
   return model;
 }
 

@@ -166,7 +166,7 @@ TEST(ConfigFileTest, RefusesWhatItDoesNotKnow) {
 
 TEST(OptionsSlotsTest, StateMemoryIsABoundAndItsDefaultGivesSmallModelsAtLeast64) {
   EXPECT_EQ(DefaultSlots(uint64_t{1} << 30, 300 << 10), 512u);
-  EXPECT_EQ(DefaultSlots(ServeOptions().state_memory, 16 << 20), 64u);
+  EXPECT_EQ(DefaultSlots(DefaultStateMemory(/*gpu=*/false, 0), 16 << 20), 64u);
   EXPECT_EQ(DefaultSlots(1 << 20, 300 << 10), 3u);
   EXPECT_EQ(DefaultSlots(uint64_t{1} << 30, 24 << 20), 42u);
   EXPECT_EQ(DefaultSlots(1 << 20, 24 << 20), 0u);
