@@ -211,6 +211,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<Model> mo
 #endif
   MAMBAD_ASSIGN_OR_RETURN(
       auto pool, StatePool::Create(model->device(), model->state_layout(), options.state_slots, kPoison));
+  MAMBAD_RETURN_IF_ERROR(model->Prepare(pool->view()));
   return std::make_unique<EngineImpl>(std::move(model), std::move(tokenizer), std::move(options),
                                       std::move(pool));
 }

@@ -6,6 +6,12 @@
 #include "kernels/base/status_macros.h"
 
 namespace mambad {
+namespace {
+
+// A bucket of decode rows ends at most this far behind the last row.
+constexpr size_t kBucketUnit = 128;
+
+}  // namespace
 
 absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const ForwardLimits& limits) {
   BatchTables tables;
@@ -15,8 +21,9 @@ absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const F
     end = (end + count * size + 63) / 64 * 64;
     return offset;
   };
-  tables.decode_tokens_ = place(limits.decode_rows, sizeof(uint32_t));
-  tables.decode_slots_ = place(limits.decode_rows, sizeof(int32_t));
+  tables.decode_capacity_ = (limits.decode_rows + kBucketUnit - 1) / kBucketUnit * kBucketUnit;
+  tables.decode_tokens_ = place(tables.decode_capacity_, sizeof(uint32_t));
+  tables.decode_slots_ = place(tables.decode_capacity_, sizeof(int32_t));
   tables.decode_row_of_ = place(limits.logits_tasks(), sizeof(int32_t));
   tables.prompt_token_of_ = place(limits.logits_tasks(), sizeof(int32_t));
   tables.slot_of_ = place(limits.logits_tasks(), sizeof(int32_t));
@@ -44,6 +51,9 @@ void BatchTables::StageTasks(const Batch& batch, std::span<const uint32_t> order
 absl::Status BatchTables::Fill(kernels::Stream& stream, const Batch& batch, std::span<const uint32_t> order) {
   std::ranges::copy(batch.decode_tokens, Staged<uint32_t>(decode_tokens_));
   std::ranges::copy(batch.decode_slots, Staged<int32_t>(decode_slots_));
+  const size_t rows = batch.decode_slots.size();
+  std::fill_n(Staged<uint32_t>(decode_tokens_) + rows, decode_capacity_ - rows, 0);
+  std::fill_n(Staged<int32_t>(decode_slots_) + rows, decode_capacity_ - rows, kernels::kNoSlot);
   StageTasks(batch, order);
   MAMBAD_RETURN_IF_ERROR(Upload(stream, 0, slot_of_ + order.size() * sizeof(int32_t)));
   const size_t chunks = batch.chunk_slots.size();

@@ -26,7 +26,7 @@ class BatchTables {
   // REQUIRES: the batch is within the limits; what the last Fill uploaded has been used (Synchronize).
   absl::Status Fill(kernels::Stream& stream, const Batch& batch, std::span<const uint32_t> order);
 
-  // In device memory.
+  // In device memory. Behind the batch's B rows come rows of kNoSlot and token 0, up to the next bucket.
   const uint32_t* decode_tokens() const { return At<uint32_t>(decode_tokens_); }  // (B)
   const int32_t* decode_slots() const { return At<int32_t>(decode_slots_); }      // (B)
   // (tasks), by position: the row that the head is applied to, -1 where the task has another source.
@@ -53,6 +53,7 @@ class BatchTables {
   absl::Status Upload(kernels::Stream& stream, size_t begin, size_t end);
 
   // Offsets; prompts come last, so a tick without one copies less.
+  size_t decode_capacity_ = 0;
   size_t decode_tokens_ = 0;
   size_t decode_slots_ = 0;
   size_t decode_row_of_ = 0;

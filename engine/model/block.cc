@@ -33,11 +33,27 @@ void Block::PlaceState(const StateLayout& layout) {
   state_views_.resize(state_offsets_.size());
 }
 
-absl::Status Block::Norm(const BlockCall& call, MixerCall* mixer_call) {
+std::span<const kernels::SlotView> Block::StateViews(const StateView& state) {
   for (size_t i = 0; i < state_views_.size(); ++i)
-    state_views_[i] = {call.state.base, static_cast<int64_t>(call.state.stride), state_offsets_[i],
-                       call.state.slots};
-  *mixer_call = {call.stream, call.normed, call.residual, call.rows, call.workspace, state_views_};
+    state_views_[i] = {state.base, static_cast<int64_t>(state.stride), state_offsets_[i], state.slots};
+  return state_views_;
+}
+
+absl::Status Block::FusedStep(FusedStepCall call, const StateView& state) {
+  call.norm_epsilon = norm_epsilon_;
+  call.state = StateViews(state);
+  return mixer_->fused()->FusedStep(call);
+}
+
+absl::Status Block::FusedPrompt(FusedPromptCall call, const StateView& state) {
+  call.norm_weight = norm_weight();
+  call.norm_epsilon = norm_epsilon_;
+  call.state = StateViews(state);
+  return mixer_->fused()->FusedPrompt(call);
+}
+
+absl::Status Block::Norm(const BlockCall& call, MixerCall* mixer_call) {
+  *mixer_call = {call.stream, call.normed, call.residual, call.rows, call.workspace, StateViews(call.state)};
   return kernels::RmsNorm(*call.stream, {.x = call.residual,
                                          .x_stride = d_model_,
                                          .weight = norm_weight_.as<float>(),

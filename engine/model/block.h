@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/model/fused_mixer.h"
 #include "engine/model/mixer.h"
 #include "engine/model/state_layout.h"
 #include "engine/model/weight_loader.h"
@@ -41,12 +42,20 @@ class Block {
   // Once the layout of the whole slot is known.
   void PlaceState(const StateLayout& layout);
 
+  // The fused path of a GPU; null: there is none for this mixer and device. The calls come without norm and state,
+  // which are the block's to fill in.
+  FusedMixer* fused() { return mixer_->fused(); }
+  absl::Status FusedStep(FusedStepCall call, const StateView& state);
+  absl::Status FusedPrompt(FusedPromptCall call, const StateView& state);
+  const float* norm_weight() const { return norm_weight_.as<float>(); }
+
   absl::Status Step(const BlockCall& call, const int32_t* slot_index);
   absl::Status Prefill(const BlockCall& call, const MixerChunks& chunks);
 
  private:
   std::string Prefix() const;
   absl::Status Norm(const BlockCall& call, MixerCall* mixer_call);
+  std::span<const kernels::SlotView> StateViews(const StateView& state);
 
   const int64_t layer_;
   const int64_t d_model_;
@@ -54,7 +63,7 @@ class Block {
   std::unique_ptr<Mixer> mixer_;
   kernels::DeviceBuffer norm_weight_;
   std::vector<int64_t> state_offsets_;
-  std::vector<kernels::SlotView> state_views_;  // rebuilt in each call from state_offsets_
+  std::vector<kernels::SlotView> state_views_;  // of the last call's state, from state_offsets_
 };
 
 }  // namespace mambad

@@ -46,6 +46,7 @@ class Head {
                    std::span<LogitsResult> results);
 
   const kernels::PackedLinear& linear() const { return linear_; }
+  const float* norm_weight() const { return norm_weight_.as<float>(); }
   size_t workspace_bytes() const { return workspace_.bytes() + scratch_.bytes(); }
   void Observe(LogitsObserver observer) { observer_ = std::move(observer); }
 

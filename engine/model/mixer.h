@@ -26,6 +26,7 @@
 namespace mambad {
 
 struct ModelInfo;
+class FusedMixer;
 class WeightLoader;
 
 // What Step and Prefill share. Row-major fp32 in device memory.
@@ -60,6 +61,9 @@ class Mixer {
 
   // Takes the weights that Tensors() names, packed for the device.
   virtual absl::Status Bind(WeightLoader& loader) = 0;
+
+  // Once bound: the fused path of its device, if there is one; Step and Prefill serve every device and shape.
+  virtual FusedMixer* fused() { return nullptr; }
 
   // One token a row; slot_index (B), distinct.
   virtual absl::Status Step(const MixerCall& call, const int32_t* slot_index) = 0;

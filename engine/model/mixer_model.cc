@@ -88,6 +88,8 @@ absl::StatusOr<std::unique_ptr<MixerModel>> MixerModel::Create(ModelPlan plan, W
   std::unique_ptr<MixerModel> model(new MixerModel());
   model->device_ = std::move(device);
   model->limits_ = limits;
+  if (model->device_->is_gpu())
+    model->limits_.decode_rows = std::min<uint32_t>(limits.decode_rows, kernels::kMaxStepRows);
   model->state_layout_ = plan.state_layout;
   MAMBAD_ASSIGN_OR_RETURN(model->stream_, kernels::Stream::Create(*model->device_));
   MAMBAD_RETURN_IF_ERROR(model->Bind(std::move(plan), weights, precision, progress));
@@ -156,8 +158,10 @@ absl::Status MixerModel::AllocateWorkspace() {
   head_hidden_ = normed_ + row_floats;
   mixer_workspace_ = head_hidden_ + task_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
-  info_.workspace_bytes =
-      workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() + kernels::Stream::kWorkspaceBytes;
+  MAMBAD_ASSIGN_OR_RETURN(fused_,
+                          FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(), limits_));
+  info_.workspace_bytes = workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() +
+                          (fused_ != nullptr ? fused_->bytes() : 0) + kernels::Stream::kWorkspaceBytes;
   return absl::OkStatus();
 }
 
@@ -220,7 +224,8 @@ absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
   MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
   if (!batch.decode_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunDecode(static_cast<int64_t>(batch.decode_slots.size()), state));
-    MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.decode_row_of(), tasks));
+    MAMBAD_RETURN_IF_ERROR(
+        Gather(fused_ != nullptr ? RowsOf(fused_->residual()) : ResidualRows(), tables_.decode_row_of(), tasks));
   }
   if (!batch.chunk_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunPrefill(static_cast<int64_t>(batch.prompt_tokens.size()),
@@ -235,15 +240,29 @@ BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
   return {stream_.get(), residual_, normed_, mixer_workspace_, rows, state};
 }
 
+absl::Status MixerModel::Prepare(const StateView& state) {
+  return fused_ != nullptr ? fused_->Prepare(*stream_, tables_, state) : absl::OkStatus();
+}
+
 absl::Status MixerModel::RunDecode(int64_t rows, const StateView& state) {
+  if (fused_ != nullptr) {
+    MAMBAD_RETURN_IF_ERROR(fused_->Decode(*stream_, tables_, rows, state));
+    return SaveHidden(RowsOf(fused_->residual()), nullptr, state, tables_.decode_slots(), rows);
+  }
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
       {.ids = tables_.decode_tokens(), .out = residual_, .ldo = info_.d_model, .rows = rows}));
   const BlockCall call = CallFor(rows, state);
   for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Step(call, tables_.decode_slots()));
-  return kernels::CopyRows(*stream_, {.from = ResidualRows(),
+  return SaveHidden(ResidualRows(), nullptr, state, tables_.decode_slots(), rows);
+}
+
+absl::Status MixerModel::SaveHidden(const kernels::RowTable& from, const int32_t* from_index,
+                                    const StateView& state, const int32_t* slots, int64_t rows) {
+  return kernels::CopyRows(*stream_, {.from = from,
+                                      .from_index = from_index,
                                       .to = LastHidden(state),
-                                      .to_index = tables_.decode_slots(),
+                                      .to_index = slots,
                                       .rows = rows,
                                       .width = info_.d_model});
 }
@@ -252,15 +271,14 @@ absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateV
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
       {.ids = tables_.prompt_tokens(), .out = residual_, .ldo = info_.d_model, .rows = tokens}));
-  const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots()};
-  const BlockCall call = CallFor(tokens, state);
-  for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Prefill(call, packed));
-  return kernels::CopyRows(*stream_, {.from = ResidualRows(),
-                                      .from_index = tables_.last_tokens(),
-                                      .to = LastHidden(state),
-                                      .to_index = tables_.chunk_slots(),
-                                      .rows = chunks,
-                                      .width = info_.d_model});
+  if (fused_ != nullptr) {
+    MAMBAD_RETURN_IF_ERROR(fused_->Prompt(*stream_, tables_, tokens, chunks, residual_, state));
+  } else {
+    const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots()};
+    const BlockCall call = CallFor(tokens, state);
+    for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Prefill(call, packed));
+  }
+  return SaveHidden(ResidualRows(), tables_.last_tokens(), state, tables_.chunk_slots(), chunks);
 }
 
 absl::Status MixerModel::Gather(const kernels::RowTable& from, const int32_t* index, size_t tasks) {
@@ -271,8 +289,8 @@ absl::Status MixerModel::Gather(const kernels::RowTable& from, const int32_t* in
                                       .width = info_.d_model});
 }
 
-kernels::RowTable MixerModel::ResidualRows() const {
-  return {reinterpret_cast<std::byte*>(residual_), RowBytes()};
+kernels::RowTable MixerModel::RowsOf(const float* rows) const {
+  return {reinterpret_cast<std::byte*>(const_cast<float*>(rows)), RowBytes()};
 }
 
 kernels::RowTable MixerModel::LastHidden(const StateView& state) const {

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "engine/model/batch_tables.h"
 #include "engine/model/block.h"
+#include "engine/model/fused_stack.h"
 #include "engine/model/head.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
@@ -57,6 +58,7 @@ class MixerModel : public Model {
   const StateLayout& state_layout() const override { return state_layout_; }
   const ForwardLimits& limits() const override { return limits_; }
   kernels::Device& device() const override { return *device_; }
+  absl::Status Prepare(const StateView& state) override;
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
 
@@ -76,10 +78,13 @@ class MixerModel : public Model {
   absl::Status ClaimSlot(int32_t slot, const StateView& state);
   absl::Status RunDecode(int64_t rows, const StateView& state);
   absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state);
+  absl::Status SaveHidden(const kernels::RowTable& from, const int32_t* from_index, const StateView& state,
+                          const int32_t* slots, int64_t rows);
   // Copies rows to where the head reads them: position p from row index[p], unless that is -1.
   absl::Status Gather(const kernels::RowTable& from, const int32_t* index, size_t tasks);
   int64_t RowBytes() const { return info_.d_model * static_cast<int64_t>(sizeof(float)); }
-  kernels::RowTable ResidualRows() const;
+  kernels::RowTable ResidualRows() const { return RowsOf(residual_); }
+  kernels::RowTable RowsOf(const float* rows) const;
   kernels::RowTable LastHidden(const StateView& state) const;
   BlockCall CallFor(int64_t rows, const StateView& state);
 
@@ -100,6 +105,7 @@ class MixerModel : public Model {
   float* head_hidden_ = nullptr;      // (tasks_max, M)
   float* mixer_workspace_ = nullptr;  // WorkspaceFloats(rows_max)
   BatchTables tables_;
+  std::unique_ptr<FusedStack> fused_;  // null: the general path
   std::vector<uint8_t> slot_claimed_;  // by slot: named by a row of this batch
 };
 

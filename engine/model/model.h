@@ -68,6 +68,9 @@ class Model {
   // Where the state pool must live; also the pool of threads.
   virtual kernels::Device& device() const = 0;
 
+  // Does ahead what the first Forward on `state` would make a request wait for.
+  virtual absl::Status Prepare(const StateView&) { return absl::OkStatus(); }
+
   // `results` is resized to batch.logits.size() and parallel to it.
   virtual absl::Status Forward(const Batch& batch, const StateView& state,
                                std::vector<LogitsResult>* results) = 0;

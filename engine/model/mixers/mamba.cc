@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/model/fused_mixer.h"
 #include "engine/model/mixer.h"
 #include "engine/model/mixers/mixers.h"
 #include "engine/model/model.h"
@@ -23,6 +24,7 @@
 #include "kernels/base/status_macros.h"
 #include "kernels/causal_conv1d/causal_conv1d.h"
 #include "kernels/linear/linear.h"
+#include "kernels/mamba_layer/mamba_layer.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/selective_scan/selective_scan.h"
 
@@ -43,7 +45,7 @@ struct MambaShape {
   std::optional<float> dt_b_c_epsilon;  // FalconMamba: norms on dt, B and C
 };
 
-class Mamba : public Mixer {
+class Mamba : public Mixer, public FusedMixer {
  public:
   explicit Mamba(const MambaShape& shape) : shape_(shape) {}
 
@@ -56,6 +58,12 @@ class Mamba : public Mixer {
   absl::Status Step(const MixerCall& call, const int32_t* slot_index) override;
   absl::Status Prefill(const MixerCall& call, const MixerChunks& chunks) override;
 
+  FusedMixer* fused() override { return fused_ ? this : nullptr; }
+  kernels::StepWidths FusedWidths() const override;
+  absl::Status FusedStep(const FusedStepCall& call) override;
+  size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const override;
+  absl::Status FusedPrompt(const FusedPromptCall& call) override;
+
  private:
   // The parts of the workspace. delta takes y's place in the end.
   struct Scratch {
@@ -64,6 +72,9 @@ class Mamba : public Mixer {
     float* delta;  // (rows, D)
   };
   Scratch Split(const MixerCall& call) const;
+
+  kernels::MambaLayerShape LayerShape() const;
+  kernels::MambaLayerWeights LayerWeights() const;
 
   absl::Status BeforeConv(const MixerCall& call, const Scratch& scratch) const;
   absl::Status BetweenConvAndScan(const MixerCall& call, const Scratch& scratch) const;
@@ -86,6 +97,7 @@ class Mamba : public Mixer {
   DeviceBuffer dt_bias_;      // (D)
   DeviceBuffer decay_log2_;   // (N, D)
   DeviceBuffer skip_;         // (D)
+  bool fused_ = false;
 };
 
 // Sizes of a region that keep the next one on a 64-byte boundary.
@@ -156,6 +168,7 @@ absl::Status Mamba::Bind(WeightLoader& loader) {
   MAMBAD_ASSIGN_OR_RETURN(skip_, loader.Vector("D"));
   MAMBAD_ASSIGN_OR_RETURN(out_proj_,
                           loader.Matrix("out_proj.weight", shape_.use_bias ? "out_proj.bias" : ""));
+  fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores && kernels::WhyNotMambaLayer(LayerShape()).empty();
   return absl::OkStatus();
 }
 
@@ -280,6 +293,68 @@ absl::Status Mamba::Prefill(const MixerCall& call, const MixerChunks& chunks) {
                                                                       .slot_index = chunks.slot_index,
                                                                       .state = call.state[1]}));
   return AfterScan(call, scratch);
+}
+
+kernels::MambaLayerShape Mamba::LayerShape() const {
+  return {.d_model = static_cast<int32_t>(shape_.d_model),
+          .d_inner = static_cast<int32_t>(shape_.d_inner),
+          .d_state = static_cast<int32_t>(shape_.d_state),
+          .d_conv = static_cast<int32_t>(shape_.d_conv),
+          .dt_rank = static_cast<int32_t>(shape_.dt_rank),
+          .dt_bc_eps = shape_.dt_b_c_epsilon.value_or(-1.0f)};
+}
+
+kernels::MambaLayerWeights Mamba::LayerWeights() const {
+  return {.in_proj = kernels::PackedWeight::Of(in_proj_),
+          .x_proj = kernels::PackedWeight::Of(x_proj_),
+          .dt_proj = kernels::PackedWeight::Of(dt_proj_),
+          .out_proj = kernels::PackedWeight::Of(out_proj_),
+          .in_bias = in_proj_.bias(),
+          .conv_weight = conv_weight_.as<float>(),
+          .conv_bias = conv_bias_.as<float>(),
+          .dt_bias = dt_bias_.as<float>(),
+          .decay_log2 = decay_log2_.as<float>(),
+          .skip = skip_.as<float>(),
+          .out_bias = out_proj_.bias()};
+}
+
+kernels::StepWidths Mamba::FusedWidths() const {
+  return {.d_model = static_cast<int32_t>(shape_.d_model),
+          .d_inner = static_cast<int32_t>(shape_.d_inner),
+          .dt_bc = static_cast<int32_t>(dt_bc_width())};
+}
+
+absl::Status Mamba::FusedStep(const FusedStepCall& call) {
+  return kernels::MambaLayerStep(*call.stream, {.shape = LayerShape(),
+                                                .weights = LayerWeights(),
+                                                .buffers = call.buffers,
+                                                .rows = call.rows,
+                                                .slot_index = call.slot_index,
+                                                .window = call.state[0],
+                                                .state = call.state[1],
+                                                .norm_eps = call.norm_epsilon,
+                                                .next_norm_weight = call.next_norm_weight});
+}
+
+size_t Mamba::FusedPromptBytes(int64_t tokens, int64_t chunks) const {
+  return kernels::MambaLayerPromptBytes(LayerShape(), tokens, chunks);
+}
+
+absl::Status Mamba::FusedPrompt(const FusedPromptCall& call) {
+  const kernels::PromptChunks prompt = {.tokens = call.tokens,
+                                        .chunks = call.chunks,
+                                        .offsets = call.offsets,
+                                        .slot_index = call.slot_index};
+  if (call.first) MAMBAD_RETURN_IF_ERROR(kernels::PlacePromptTokens(*call.stream, prompt, call.workspace));
+  return kernels::MambaLayerPrompt(*call.stream, {.shape = LayerShape(),
+                                                  .weights = LayerWeights(),
+                                                  .norm_weight = call.norm_weight,
+                                                  .norm_eps = call.norm_epsilon,
+                                                  .prompt = prompt,
+                                                  .residual = call.residual,
+                                                  .window = call.state[0],
+                                                  .state = call.state[1],
+                                                  .workspace = call.workspace});
 }
 
 absl::Status ReadRank(const ConfigFields& fields, MambaShape* shape) {

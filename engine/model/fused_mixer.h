@@ -1,0 +1,55 @@
+// FusedMixer: what a mixer offers where a GPU has kernels for its whole block, norm and residual sum included. Its
+// sums have an order of their own, so a model takes this path for every row and token, or for none.
+#ifndef MAMBAD_ENGINE_MODEL_FUSED_MIXER_H_
+#define MAMBAD_ENGINE_MODEL_FUSED_MIXER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "kernels/base/slots.h"
+#include "kernels/device/stream.h"
+#include "kernels/mamba_layer/step_buffers.h"
+
+namespace mambad {
+
+// One decode step of a block. The rows stay in `buffers` from the embedding to the head.
+struct FusedStepCall {
+  kernels::Stream* stream = nullptr;
+  kernels::StepBuffers buffers;
+  int32_t rows = 0;                          // a bucket (kernels::IsStepBucket)
+  const int32_t* slot_index = nullptr;       // (rows), kNoSlot where the bucket is not full
+  float norm_epsilon = 0;                    // of this block's norm
+  const float* next_norm_weight = nullptr;   // (M): of the next block, in the last one of the final norm
+  std::span<const kernels::SlotView> state;  // as MixerCall
+};
+
+// Packed prompt tokens through a block.
+struct FusedPromptCall {
+  kernels::Stream* stream = nullptr;
+  float* residual = nullptr;  // (T, M), updated
+  int64_t tokens = 0;
+  int64_t chunks = 0;
+  const int64_t* offsets = nullptr;     // as MixerChunks
+  const int32_t* slot_index = nullptr;  // as MixerChunks
+  const float* norm_weight = nullptr;   // (M)
+  float norm_epsilon = 0;
+  std::span<const kernels::SlotView> state;
+  void* workspace = nullptr;  // FusedPromptBytes; shared by the blocks of one pass
+  bool first = false;         // the first block of the pass
+};
+
+class FusedMixer {
+ public:
+  virtual ~FusedMixer() = default;
+
+  virtual kernels::StepWidths FusedWidths() const = 0;
+  virtual absl::Status FusedStep(const FusedStepCall& call) = 0;
+  virtual size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const = 0;
+  virtual absl::Status FusedPrompt(const FusedPromptCall& call) = 0;
+};
+
+}  // namespace mambad
+
+#endif  // MAMBAD_ENGINE_MODEL_FUSED_MIXER_H_
