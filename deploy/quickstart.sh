@@ -1,25 +1,35 @@
 #!/bin/sh
 # From nothing to a streaming Mamba model on Debian 12: installs the packages, builds, starts a server on the bundled
 # model, streams one completion over gRPC, shows its speed and some metrics, and stops the server.
-#   sh deploy/quickstart.sh [--keep]
-# --keep leaves the server running and prints its addresses. MAMBAD_JOBS limits the parallelism (default: all cores).
+#   sh deploy/quickstart.sh [--keep] [--device cpu|cuda]
+# --keep leaves the server running and prints its addresses. --device cuda builds the CUDA kernels (nvcc 13 or later must
+# be on the PATH) and serves on a GPU. MAMBAD_JOBS limits the parallelism (default: all cores).
 set -eu
 called_from=$PWD
 cd "$(dirname "$0")/.."
 
 keep=
-case "${1:-}" in
-  "") ;;
-  --keep) keep=yes ;;
-  -h | --help) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p;}' deploy/quickstart.sh; exit 0 ;;
-  *) echo "deploy/quickstart.sh: unknown option '$1' (want --keep)" >&2; exit 2 ;;
+device=cpu
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --keep) keep=yes ;;
+    --device) device=${2:-}; shift ;;
+    -h | --help) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p;}' deploy/quickstart.sh; exit 0 ;;
+    *) echo "deploy/quickstart.sh: unknown option '$1' (want --keep or --device)" >&2; exit 2 ;;
+  esac
+  [ $# -eq 0 ] || shift
+done
+case "$device" in
+  cpu | cuda) ;;
+  *) echo "deploy/quickstart.sh: unknown device '$device' (want cpu or cuda)" >&2; exit 2 ;;
 esac
 
 started=$(date +%s)
 stage() { printf '\n== %4d s  %s\n' "$(($(date +%s) - started))" "$*"; }
 fail() { echo "deploy/quickstart.sh: $*" >&2; exit 1; }
 
-bin=build/cpu/bin
+build=build/$device
+bin=$build/bin
 work=build/quickstart
 mkdir -p "$work"
 
@@ -32,14 +42,14 @@ if command -v ccache >/dev/null 2>&1; then
 fi
 # The build folder is that of tests/run.sh, whose choice to build the tests stays.
 tests=-DMAMBAD_TESTS=OFF
-[ -f build/cpu/build.ninja ] && tests=
+[ -f "$build/build.ninja" ] && tests=
 # shellcheck disable=SC2086  # empty or one flag
-cmake --preset cpu $tests >"$work/configure.log" 2>&1 || { cat "$work/configure.log" >&2; fail "configuring failed"; }
-cmake --build build/cpu --parallel "${MAMBAD_JOBS:-$(nproc)}" --target mambad mambactl
+cmake --preset "$device" $tests >"$work/configure.log" 2>&1 || { cat "$work/configure.log" >&2; fail "configuring failed"; }
+cmake --build "$build" --parallel "${MAMBAD_JOBS:-$(nproc)}" --target mambad mambactl
 
 stage "starting the server"
 : >"$work/server.out"
-$bin/mambad serve --model deploy/models/mamba-tales --grpc-address 127.0.0.1:0 --http-address 127.0.0.1:0 \
+$bin/mambad serve --model deploy/models/mamba-tales --device "$device" --grpc-address 127.0.0.1:0 --http-address 127.0.0.1:0 \
   >"$work/server.out" 2>"$work/server.log" </dev/null &
 server=$!
 trap 'kill "$server" 2>/dev/null || :' EXIT INT TERM
