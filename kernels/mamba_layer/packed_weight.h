@@ -1,0 +1,43 @@
+// A bf16 weight on a GPU, packed as core matrices, and the order of its sums.
+//
+// The reduction contract: K is cut into `segments` of segment_k; a segment's k16 steps go in ascending order
+// into one fp32 accumulator that starts at 0, and the segments' sums are added in ascending order. The cut
+// follows from the weight's shape alone, so every kernel gives the same bits for every number of rows.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
+#define MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
+
+#include <cstdint>
+
+#include "kernels/mamba_layer/core_matrix.h"
+
+namespace mambad::kernels {
+
+inline constexpr int kMaxSegments = 8;
+
+struct PackedWeight {
+  const std::uint16_t* data = nullptr;  // device memory, PackedElements(rows, cols); 128-byte aligned
+  std::int32_t rows = 0;                // M
+  std::int32_t cols = 0;                // K
+
+  int k_pad() const { return static_cast<int>(RoundUp(cols, kPadK)); }
+  int tiles() const { return static_cast<int>(RoundUp(rows, kTileRows) / kTileRows); }
+  // A power of two. Enough (tile, segment) pieces to occupy a card of 100 to 200 multiprocessors, where K is
+  // long enough.
+  int segments() const {
+    constexpr int kEnoughPieces = 192;
+    constexpr int kLeastK = 64;
+    int count = 1;
+    while (count < kMaxSegments && tiles() * count * 2 <= kEnoughPieces && k_pad() / (count * 2) >= kLeastK)
+      count *= 2;
+    return count;
+  }
+  int segment_k() const { return static_cast<int>(RoundUp((k_pad() + segments() - 1) / segments(), 32)); }
+};
+
+// Packs `from` (rows, cols) row-major bf16, in device memory, into `to`. Null, or what the driver said.
+const char* PackWeight(const std::uint16_t* from, std::int32_t rows, std::int32_t cols, std::uint16_t* to,
+                       void* stream);
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_

@@ -1,0 +1,63 @@
+// RMS norm without a pass of its own. The kernel that completes the residual stream also writes
+//   u = bf16(residual * weight)            what the next product reads, not yet scaled, and
+//   the sum of squares of every 16 values,
+// and the product multiplies each of its results by the row's scale. The sum's tree: quads
+// (a+b) + (c+d), two pairwise levels to 16, 32 interleaved partial sums of those, five pairwise levels.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
+
+#include <cstdint>
+
+#include "kernels/mamba_layer/quad.cuh"
+
+namespace mambad::kernels {
+
+inline constexpr int kSquareSumWidth = 16;
+
+struct NormedRows {  // what a product reads
+  const float* square_sums;  // (rows, width / 16)
+  int width;
+  float eps;
+};
+
+// 1 / sqrt(mean of squares + eps) of `row`, in every lane of the warp.
+__device__ __forceinline__ float RowScale(const NormedRows& rows, int row) {
+  const int count = rows.width / kSquareSumWidth;
+  const float* sums = rows.square_sums + static_cast<std::int64_t>(row) * count;
+  float sum = 0.0f;
+#pragma unroll 4
+  for (int i = threadIdx.x % 32; i < count; i += 32) sum = __fadd_rn(sum, __ldcg(sums + i));
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, mask));
+  const float mean = __fdiv_rn(sum, static_cast<float>(rows.width));
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.eps)));
+}
+
+struct NormInput {  // what the producer of the residual stream writes
+  const float* weight;   // of the norm that comes next
+  std::uint16_t* u;      // core matrices
+  float* square_sums;    // (rows, width / 16)
+  int width;
+  int k_pad;
+  int height;
+};
+
+// Values m .. m+3 of row b; lanes i and i ^ 1, i ^ 2 hold the other quads of the same 16. Every lane of the
+// warp must call; `store` says whether this quad exists.
+__device__ __forceinline__ void StoreNormInput(const NormInput& norm, int m, int b, float4 value, bool store) {
+  float sum = __fadd_rn(__fadd_rn(__fmul_rn(value.x, value.x), __fmul_rn(value.y, value.y)),
+                        __fadd_rn(__fmul_rn(value.z, value.z), __fmul_rn(value.w, value.w)));
+  sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 1));
+  sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 2));
+  if (!store) return;
+  const float4 weight = *reinterpret_cast<const float4*>(norm.weight + m);
+  StoreBf16(norm.u + CoreIndex(b, m, norm.k_pad, norm.height),
+            {__fmul_rn(value.x, weight.x), __fmul_rn(value.y, weight.y), __fmul_rn(value.z, weight.z),
+             __fmul_rn(value.w, weight.w)});
+  if (m % kSquareSumWidth == 0)
+    norm.square_sums[static_cast<std::int64_t>(b) * (norm.width / kSquareSumWidth) + m / kSquareSumWidth] = sum;
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
