@@ -15,9 +15,9 @@ __device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
 __device__ __forceinline__ void LaunchDependents() { asm volatile("griddepcontrol.launch_dependents;"); }
 __device__ __forceinline__ void WaitForPrevious() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
-  // What the previous kernel stored, bulk copies of this one read.
-  asm volatile("fence.proxy.async;" ::: "memory");
 }
+// After the wait, by the thread that issues bulk copies of what the previous kernel stored.
+__device__ __forceinline__ void BulkCopyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
 // mbarrier
 __device__ __forceinline__ void BarrierInit(std::uint64_t* barrier, unsigned arrivals) {
@@ -61,6 +61,12 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, unsigned by
       "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
       : "memory");
 }
+
+// cp.async: 16 bytes from global (L2) to shared memory.
+__device__ __forceinline__ void AsyncCopy16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
+}
+__device__ __forceinline__ void AsyncCopyWait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
 // ldmatrix.x4: lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void LoadMatrices(std::uint32_t address, std::uint32_t (&r)[4]) {

@@ -59,7 +59,7 @@ const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   constexpr int kBudget = 96 * 1024;
   constexpr int kLeastStages = 2;
   const int fixed = Shape::SharedBytes(args.k_pad, kHeight, 0);
-  const int steps = (args.segment_k + Shape::kStageK - 1) / Shape::kStageK;
+  const int steps = args.segment_k / kChunkK;
   args.stages = std::clamp((kBudget - fixed) / (Shape::kWarps * Shape::kStageBytes), kLeastStages,
                            std::min(Shape::kMaxStages, std::max(steps, kLeastStages)));
   const int rows = Shape::BlockRows(args.segments);

@@ -22,8 +22,7 @@ const char* InProj(void* stream, const MambaLayerStepArgs& args) {
       .gate = buffers.gate,
       .channels = shape.d_inner,
       .conv_width = shape.d_conv,
-      .k_pad = shape.d_inner,
-      .height = BlockHeight(args.rows)};
+      .layout = StepLayout::Of(args.rows)};
   return LaunchProduct(stream, weights.in_proj, buffers.u, args.rows, output);
 }
 
@@ -43,8 +42,7 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
                                          .u = buffers.u,
                                          .square_sums = buffers.square_sums,
                                          .width = args.shape.d_model,
-                                         .k_pad = args.shape.d_model,
-                                         .height = BlockHeight(args.rows)}};
+                                         .layout = StepLayout::Of(args.rows)}};
   return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);
 }
 
@@ -77,6 +75,7 @@ const char* States(void* stream, const MambaLayerStepArgs& args) {
                                 .x = args.buffers.x,
                                 .gate = args.buffers.gate,
                                 .y = args.buffers.y,
+                                .layout = StepLayout::Of(args.rows),
                                 .state = args.state,
                                 .slot_index = args.slot_index,
                                 .channels = args.shape.d_inner,
@@ -96,8 +95,8 @@ bool Aligned(const SlotView& view) {
 }  // namespace
 
 const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
-  if (shape.d_model <= 0 || shape.d_model % kPadK != 0) return "d_model is not a multiple of 64";
-  if (shape.d_inner <= 0 || shape.d_inner % kPadK != 0) return "d_inner is not a multiple of 64";
+  if (shape.d_model <= 0 || shape.d_model % kChunkK != 0) return "d_model is not a multiple of 64";
+  if (shape.d_inner <= 0 || shape.d_inner % kChunkK != 0) return "d_inner is not a multiple of 64";
   if (shape.d_state != 8 && shape.d_state != 16 && shape.d_state != 32) return "d_state is not 8, 16 or 32";
   if (shape.d_conv < 1 || shape.d_conv > kMaxStepConvWidth) return "d_conv is not 1 to 4";
   if (shape.dt_rank < 1 || shape.dt_rank > 512) return "dt_rank is not 1 to 512";

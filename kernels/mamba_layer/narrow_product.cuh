@@ -17,8 +17,7 @@ struct NarrowShape {
   static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kRows = 16;     // of W, a warp
-  static constexpr int kStageK = 64;
-  static constexpr int kStageBytes = kRows * kStageK * 2;
+  static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // of one chunk of k
   static constexpr int kMaxStages = 8;
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
@@ -36,40 +35,29 @@ __global__ void __launch_bounds__(NarrowShape::kThreads) NarrowProduct(const Pro
   using Shape = NarrowShape;
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ std::uint64_t weights_full[Shape::kWarps][Shape::kMaxStages];
-  __shared__ std::uint64_t x_full[kMaxSegments];
   __shared__ float row_scale[kCore];
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int segment = warp % args.segments;
   const int row16 = blockIdx.x * (Shape::kWarps / args.segments) + warp / args.segments;
-  const int begin = segment * args.segment_k;
-  const int end = min(begin + args.segment_k, args.k_pad);
-  const int steps = max(end - begin + Shape::kStageK - 1, 0) / Shape::kStageK;
+  const int steps = args.segment_k / kChunkK;
   unsigned char* const x_shared = shared;
   unsigned char* const ring = shared + Shape::ActivationBytes(args.k_pad, kHeight) +
                               warp * args.stages * Shape::kStageBytes;
   float* const sums = reinterpret_cast<float*>(shared + Shape::ActivationBytes(args.k_pad, kHeight) +
                                                Shape::kWarps * args.stages * Shape::kStageBytes);
 
-  // Lane 0: step `step` of this warp's weights. A step past a multiple of kStageK is shorter.
-  const std::uint16_t* const weights = args.weights + static_cast<std::int64_t>(row16) * Shape::kRows * args.k_pad;
+  // Lane 0: chunk `step` of this warp's weights.
+  const std::uint16_t* const weights = args.weights + WeightIndex(row16 * Shape::kRows, segment * args.segment_k, args.k_pad);
   const auto fetch = [&](int step, int stage) {
-    const int k = begin + step * Shape::kStageK;
-    const unsigned bytes = min(Shape::kStageK, end - k) * kCore * 2;
-    std::uint64_t* const full = &weights_full[warp][stage];
-    hopper::BarrierExpect(full, 2 * bytes);
-    for (int i = 0; i < 2; ++i) {
-      hopper::BulkCopy(ring + stage * Shape::kStageBytes + i * (Shape::kStageBytes / 2),
-                       weights + static_cast<std::int64_t>(i) * kCore * args.k_pad + k * kCore, bytes, full);
-    }
+    hopper::BarrierExpect(&weights_full[warp][stage], Shape::kStageBytes);
+    hopper::BulkCopy(ring + stage * Shape::kStageBytes, weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK,
+                     Shape::kStageBytes, &weights_full[warp][stage]);
   };
 
   hopper::LaunchDependents();
   if (lane == 0) {
     for (int i = 0; i < args.stages; ++i) hopper::BarrierInit(&weights_full[warp][i], 1);
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < args.segments; ++i) hopper::BarrierInit(&x_full[i], 1);
-    }
     hopper::BarrierInitFence();
     for (int i = 0; i < min(args.stages, steps); ++i) fetch(i, i);
   }
@@ -81,51 +69,45 @@ __global__ void __launch_bounds__(NarrowShape::kThreads) NarrowProduct(const Pro
   const int m = (blockIdx.x * (Shape::kWarps / args.segments) + tile) * Shape::kRows + threadIdx.x % 4 * kQuad;
   const bool owner = threadIdx.x < quads;
   const bool inside = owner && m < args.rows && column < args.columns;
+  typename Output::Constants constants = {};
   typename Output::Operands operands;
-  if (inside) output.LoadStable(m, column, operands);
-  __syncthreads();  // x_full is ready
+  if (inside) {
+    output.LoadSlot(m, column, operands);
+    output.LoadConstants(m, constants);
+  }
   hopper::WaitForPrevious();
 
-  if (threadIdx.x < args.segments) {
-    const int from = threadIdx.x * args.segment_k;
-    const int length = min(args.segment_k, args.k_pad - from);
-    if (length > 0) {
-      const unsigned bytes = length * kHeight * 2;
-      hopper::BarrierExpect(&x_full[threadIdx.x], bytes);
-      hopper::BulkCopy(x_shared + from * kHeight * 2, args.x + from * kHeight, bytes, &x_full[threadIdx.x]);
-    }
-  }
+  for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += Shape::kThreads)
+    hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
   if (inside) output.LoadFresh(m, column, operands);
   if (Output::kScaled && warp < kHeight) {
     const float scale = RowScale(output.norm, warp);
     if (lane == 0) row_scale[warp] = scale;
   }
 
+  hopper::AsyncCopyWait();
+  __syncthreads();
+
   float sum[4] = {};
-  if (steps > 0) hopper::BarrierWait(&x_full[segment], 0);
-  const std::uint32_t a_lane = hopper::SharedAddress(ring) + (lane / 8 % 2) * (Shape::kStageBytes / 2) +
-                               (lane / 16) * 128 + lane % 8 * 16;
-  const std::uint32_t b_lane =
-      hopper::SharedAddress(x_shared) + (begin / kCore + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
+  const std::uint32_t a_lane =
+      hopper::SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
+  const std::uint32_t b_lane = hopper::SharedAddress(x_shared) +
+                               (segment * args.segment_k / kCore + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
   int stage = 0;
   unsigned parity = 0;
   for (int step = 0; step < steps; ++step) {
     hopper::BarrierWait(&weights_full[warp][stage], parity);
-    const int length = min(Shape::kStageK, end - begin - step * Shape::kStageK);
     const std::uint32_t a_stage = a_lane + stage * Shape::kStageBytes;
-    const std::uint32_t b_stage = b_lane + step * (Shape::kStageK / kCore) * kHeight * 16;
+    const std::uint32_t b_stage = b_lane + step * (kChunkK / kCore) * kHeight * 16;
+    std::uint32_t a[4][4], b[2][4];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      if (half * 32 >= length) break;
-      std::uint32_t a0[4], a1[4], b[4];
-      hopper::LoadMatrices(a_stage + half * 512, a0);
-      hopper::LoadMatrices(a_stage + half * 512 + 256, a1);
-      hopper::LoadMatrices(b_stage + half * 4 * kHeight * 16, b);
-      hopper::Mma(sum, a0, b[0], b[1]);
-      hopper::Mma(sum, a1, b[2], b[3]);
-    }
+    for (int i = 0; i < 4; ++i) hopper::LoadMatrices(a_stage + i * 256, a[i]);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) hopper::LoadMatrices(b_stage + i * 4 * kHeight * 16, b[i]);
     __syncwarp();
     if (lane == 0 && step + args.stages < steps) fetch(step + args.stages, stage);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) hopper::Mma(sum, a[i], b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
     if (++stage == args.stages) {
       stage = 0;
       parity ^= 1;
@@ -148,7 +130,7 @@ __global__ void __launch_bounds__(NarrowShape::kThreads) NarrowProduct(const Pro
     for (int s = 1; s < args.segments; ++s)
       total = AddEach(total, *reinterpret_cast<const float4*>(from + s * Shape::kSumFloats));
   }
-  output.Apply(m, column, inside, total, Output::kScaled ? row_scale[column] : 1.0f, operands);
+  output.Apply(m, column, inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants, operands);
 #endif
 }
 

@@ -19,19 +19,18 @@ struct PackedWeight {
   std::int32_t rows = 0;                // M
   std::int32_t cols = 0;                // K
 
-  int k_pad() const { return static_cast<int>(RoundUp(cols, kPadK)); }
+  int k_pad() const { return static_cast<int>(RoundUp(cols, kChunkK)); }
   int tiles() const { return static_cast<int>(RoundUp(rows, kTileRows) / kTileRows); }
-  // A power of two. Enough (tile, segment) pieces to occupy a card of 100 to 200 multiprocessors, where K is
-  // long enough.
+  // A power of two that divides the chunks. Enough (tile, segment) pieces to occupy a card of 100 to 200
+  // multiprocessors, where K is long enough.
   int segments() const {
     constexpr int kEnoughPieces = 192;
-    constexpr int kLeastK = 64;
     int count = 1;
-    while (count < kMaxSegments && tiles() * count * 2 <= kEnoughPieces && k_pad() / (count * 2) >= kLeastK)
+    while (count < kMaxSegments && tiles() * count * 2 <= kEnoughPieces && k_pad() % (2 * count * kChunkK) == 0)
       count *= 2;
     return count;
   }
-  int segment_k() const { return static_cast<int>(RoundUp((k_pad() + segments() - 1) / segments(), 32)); }
+  int segment_k() const { return k_pad() / segments(); }
 };
 
 // Packs `from` (rows, cols) row-major bf16, in device memory, into `to`. Null, or what the driver said.

@@ -2,10 +2,13 @@
 // time. An output has
 //   kScaled                    whether results are multiplied by the row's norm scale
 //   norm                       where that scale comes from
-//   Operands                   what Apply needs besides the sum
-//   LoadStable(m, b, operands) the part that no kernel of the same step writes before: constants, the slot
+//   Constants                  what Apply needs of the model
+//   Operands                   what Apply needs of the row
+//   kBatch                     how many items' operands a thread of the wide product loads at a time
+//   LoadConstants(m, constants)
+//   LoadSlot(m, b, operands)   the part of the operands that no kernel of the same step writes before
 //   LoadFresh(m, b, operands)  the rest
-//   Apply(m, b, inside, sum, scale, operands)
+//   Apply(m, b, inside, sum, scale, constants, operands)
 //                              called by whole warps in lane order of quads, 4 lanes a 16-channel block;
 //                              `inside` is false past the last channel or row
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
@@ -44,19 +47,33 @@ struct ConvAndGate {
   const float* conv_bias;    // (D), or null
   SlotView window;           // (K-1, D) per slot
   const std::int32_t* slot_index;
-  std::uint16_t* x;     // (rows, D) core matrices
-  std::uint16_t* gate;  // (rows, D) core matrices
+  std::uint16_t* x;     // (rows, D)
+  std::uint16_t* gate;  // (rows, D)
   int channels;         // D
   int conv_width;       // K <= 4
-  int k_pad;            // of x and gate
-  int height;
+  StepLayout layout;    // of x and gate
 
+  static constexpr int kBatch = 2;
+  struct Constants {
+    float4 bias;
+    float4 conv_bias;
+    float4 weight[kMaxStepConvWidth];
+  };
   struct Operands {
     int slot;
     float4 window[kMaxStepConvWidth - 1];
   };
 
-  __device__ void LoadStable(int m, int b, Operands& operands) const {
+  __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
+    constants.bias = bias != nullptr ? Load4(bias + m) : float4{};
+    if (m >= channels) return;
+    constants.conv_bias = conv_bias != nullptr ? Load4(conv_bias + m) : float4{};
+#pragma unroll
+    for (int k = 0; k < kMaxStepConvWidth; ++k) {
+      if (k < conv_width) constants.weight[k] = Load4(conv_weight + k * channels + m);
+    }
+  }
+  __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
     if (m >= channels || operands.slot == kNoSlot) return;
     const float* from = SlotData(window, operands.slot) + m;
@@ -66,37 +83,41 @@ struct ConvAndGate {
         operands.window[k] = __ldcs(reinterpret_cast<const float4*>(from + k * channels));
     }
   }
-  __device__ void LoadFresh(int, int, Operands&) const {}
+  __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
-  __device__ void Apply(int m, int b, bool inside, float4 sum, float scale, const Operands& operands) const {
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale,
+                                        const Constants& constants, const Operands& operands) const {
     if (!inside || operands.slot == kNoSlot) return;
     sum = Scaled(sum, scale);
-    if (bias != nullptr) sum = AddEach(sum, *reinterpret_cast<const float4*>(bias + m));
+    if (bias != nullptr) sum = AddEach(sum, constants.bias);
     if (m >= channels) {
-      StoreBf16(gate + CoreIndex(b, m - channels, k_pad, height), SiluEach(sum));
+      StoreBf16(gate + layout.Index(b, m - channels), SiluEach(sum));
     } else {
-      Convolve(m, b, sum, operands);
+      Convolve(m, b, sum, constants, operands);
     }
   }
 
-  __device__ void Convolve(int m, int b, float4 input, const Operands& operands) const {
+  __device__ __forceinline__ void Convolve(int m, int b, float4 input, const Constants& constants,
+                                           const Operands& operands) const {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) At(input, i) = RoundToBf16(F32x1{At(input, i)}).v;
-    float4 sum = conv_bias != nullptr ? *reinterpret_cast<const float4*>(conv_bias + m) : float4{};
+    float4 sum = constants.conv_bias;
     float* to = SlotData(window, operands.slot) + m;
 #pragma unroll
     for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
-      if (k >= conv_width - 1) break;
-      sum = Tap(sum, operands.window[k], k, m);
+      if (k >= conv_width - 1) continue;
+      sum = Tap(sum, operands.window[k], constants.weight[k]);
       if (k > 0) __stcs(reinterpret_cast<float4*>(to + (k - 1) * channels), operands.window[k]);
     }
-    sum = Tap(sum, input, conv_width - 1, m);
+#pragma unroll
+    for (int k = 0; k < kMaxStepConvWidth; ++k) {
+      if (k == conv_width - 1) sum = Tap(sum, input, constants.weight[k]);
+    }
     if (conv_width > 1) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
-    StoreBf16(x + CoreIndex(b, m, k_pad, height), SiluEach(sum));
+    StoreBf16(x + layout.Index(b, m), SiluEach(sum));
   }
 
-  __device__ float4 Tap(float4 sum, const float4& input, int k, int m) const {
-    const float4 weight = *reinterpret_cast<const float4*>(conv_weight + k * channels + m);
+  static __device__ __forceinline__ float4 Tap(float4 sum, const float4& input, const float4& weight) {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i)
       At(sum, i) = ConvTap(F32x1{At(sum, i)}, F32x1{At(input, i)}, F32x1{At(weight, i)}).v;
@@ -113,11 +134,15 @@ struct PlainRows {
   std::int64_t stride;  // floats between rows
   int width;
 
+  static constexpr int kBatch = 1;
+  struct Constants {};
   struct Operands {};
-  __device__ void LoadStable(int, int, Operands&) const {}
-  __device__ void LoadFresh(int, int, Operands&) const {}
+  __device__ __forceinline__ void LoadConstants(int, Constants&) const {}
+  __device__ __forceinline__ void LoadSlot(int, int, Operands&) const {}
+  __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
-  __device__ void Apply(int m, int b, bool inside, float4 sum, float scale, const Operands&) const {
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale, const Constants&,
+                                        const Operands&) const {
     if (!inside) return;
     if (kScaled) sum = Scaled(sum, scale);
     float* to = y + b * stride + m;
@@ -141,23 +166,33 @@ struct AddToResidual {
   float* residual;  // (rows, M)
   NormInput next;
 
-  struct Operands {
-    float4 residual;
-    int slot;
+  static constexpr int kBatch = 4;
+  struct Constants {
+    float4 bias;
+    float4 norm_weight;
   };
-  __device__ void LoadStable(int, int b, Operands& operands) const { operands.slot = slot_index[b]; }
-  __device__ void LoadFresh(int m, int b, Operands& operands) const {
+  struct Operands {
+    int slot;
+    float4 residual;
+  };
+  __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
+    constants.bias = bias != nullptr ? Load4(bias + m) : float4{};
+    constants.norm_weight = Load4(next.weight + m);
+  }
+  __device__ __forceinline__ void LoadSlot(int, int b, Operands& operands) const { operands.slot = slot_index[b]; }
+  __device__ __forceinline__ void LoadFresh(int m, int b, Operands& operands) const {
     operands.residual = LoadFresh4(residual + static_cast<std::int64_t>(b) * next.width + m);
   }
-  __device__ void Apply(int m, int b, bool inside, float4 sum, float, const Operands& operands) const {
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float, const Constants& constants,
+                                        const Operands& operands) const {
     const bool store = inside && operands.slot != kNoSlot;
     float4 value = {};
     if (store) {
-      if (bias != nullptr) sum = AddEach(sum, *reinterpret_cast<const float4*>(bias + m));
+      if (bias != nullptr) sum = AddEach(sum, constants.bias);
       value = AddEach(operands.residual, sum);
       *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
     }
-    StoreNormInput(next, m, b, value, store);
+    StoreNormInput(next, m, b, value, constants.norm_weight, store);
   }
 };
 

@@ -34,6 +34,8 @@ __device__ __forceinline__ float4 WidenBf16(uint2 bits) {
           __uint_as_float(bits.y & 0xffff0000u)};
 }
 
+__device__ __forceinline__ float4 Load4(const float* p) { return *reinterpret_cast<const float4*>(p); }
+
 // As written by an earlier kernel of this stream: from L2, never from an L1 line of before.
 __device__ __forceinline__ float4 LoadFresh4(const float* p) {
   return __ldcg(reinterpret_cast<const float4*>(p));

@@ -35,23 +35,22 @@ __device__ __forceinline__ float RowScale(const NormedRows& rows, int row) {
 
 struct NormInput {  // what the producer of the residual stream writes
   const float* weight;   // of the norm that comes next
-  std::uint16_t* u;      // core matrices
+  std::uint16_t* u;
   float* square_sums;    // (rows, width / 16)
   int width;
-  int k_pad;
-  int height;
+  StepLayout layout;  // of u
 };
 
-// Values m .. m+3 of row b; lanes i and i ^ 1, i ^ 2 hold the other quads of the same 16. Every lane of the
+// Values m .. m+3 of row b and their norm weights; lanes i and i ^ 1, i ^ 2 hold the other quads of the same 16. Every lane of the
 // warp must call; `store` says whether this quad exists.
-__device__ __forceinline__ void StoreNormInput(const NormInput& norm, int m, int b, float4 value, bool store) {
+__device__ __forceinline__ void StoreNormInput(const NormInput& norm, int m, int b, float4 value,
+                                               float4 weight, bool store) {
   float sum = __fadd_rn(__fadd_rn(__fmul_rn(value.x, value.x), __fmul_rn(value.y, value.y)),
                         __fadd_rn(__fmul_rn(value.z, value.z), __fmul_rn(value.w, value.w)));
   sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 1));
   sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 2));
   if (!store) return;
-  const float4 weight = *reinterpret_cast<const float4*>(norm.weight + m);
-  StoreBf16(norm.u + CoreIndex(b, m, norm.k_pad, norm.height),
+  StoreBf16(norm.u + norm.layout.Index(b, m),
             {__fmul_rn(value.x, weight.x), __fmul_rn(value.y, weight.y), __fmul_rn(value.z, weight.z),
              __fmul_rn(value.w, weight.w)});
   if (m % kSquareSumWidth == 0)

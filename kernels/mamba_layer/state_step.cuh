@@ -24,9 +24,10 @@ struct StateStepArgs {
   const float* decay_log2;       // (N, D)
   const float* skip;             // (D)
   const float* dt_bc;            // (rows, R + 2 N)
-  const std::uint16_t* x;        // (rows, D) core matrices
-  const std::uint16_t* gate;     // (rows, D) core matrices
-  std::uint16_t* y;              // (rows, D) core matrices
+  const std::uint16_t* x;        // (rows, D)
+  const std::uint16_t* gate;     // (rows, D)
+  std::uint16_t* y;              // (rows, D)
+  StepLayout layout;             // of x, gate and y
   SlotView state;                // (N, D) per slot
   const std::int32_t* slot_index;
   std::int32_t channels;   // D
@@ -86,7 +87,10 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
     hopper::BarrierInitFence();
     const unsigned bytes = Shape::kChannels * args.rank_pad * 2;
     hopper::BarrierExpect(&weights_full, bytes);
-    hopper::BulkCopy(weights, args.dt_proj + static_cast<std::int64_t>(channel0) * args.rank_pad, bytes, &weights_full);
+    for (int k = 0; k < args.rank_pad; k += kChunkK) {
+      hopper::BulkCopy(weights + k * Shape::kChannels * 2, args.dt_proj + WeightIndex(channel0, k, args.rank_pad),
+                       Shape::kChannels * kChunkK * 2, &weights_full);
+    }
   }
 
   // This lane: channels c .. c+3, state indices n = lane % 4 + 4 i; rows half, half + 2, ...
@@ -118,14 +122,21 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
   // Where the sum over n ends up: channel c + own of this lane.
   const int own = (lane & 1) * 2 + (lane >> 1 & 1);
   const float skip = exists ? args.skip[c + own] : 0.0f;
+  float dt_bias[2];  // of the channels whose delta this lane completes
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int channel = channel0 + warp * 16 + lane / 4 + i * 8;
+    dt_bias[i] = channel < args.channels ? args.dt_bias[channel] : 0.0f;
+  }
   hopper::WaitForPrevious();
 
   const int width = args.rank + 2 * kN;
+  constexpr StepLayout dt_layout = StepLayout::Of(kCore);
   for (int row = warp; row < kCore; row += kWarps) {
     const float* from = args.dt_bc + static_cast<std::int64_t>(row0 + row) * width;
     for (int k = lane; k < args.rank_pad; k += 32) {
       const float value = row < kHeight && k < args.rank ? __ldcg(from + k) : 0.0f;
-      dt[CoreIndex(row, k, args.rank_pad, kCore)] = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+      dt[dt_layout.Index(row, k)] = __bfloat16_as_ushort(__float2bfloat16_rn(value));
     }
     if (row < kHeight) {
       for (int k = lane; k < 2 * kN; k += 32) bc[row * 2 * kN + k] = __ldcg(from + args.rank + k);
@@ -146,21 +157,22 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
   for (int i = 0; i < Shape::kRowsPerWarp; ++i) {
     const int row = half + 2 * i;
     if (row >= kHeight || !exists) continue;
-    x_bits[i] = LoadFreshBf16(args.x + CoreIndex(row0 + row, c, args.channels, kHeight));
-    gate_bits[i] = __ldcg(args.gate + CoreIndex(row0 + row, c + own, args.channels, kHeight));
+    x_bits[i] = LoadFreshBf16(args.x + args.layout.Index(row0 + row, c));
+    gate_bits[i] = __ldcg(args.gate + args.layout.Index(row0 + row, c + own));
   }
   __syncthreads();
 
   {  // delta of 16 channels by 8 rows
     hopper::BarrierWait(&weights_full, 0);
     float sum[4] = {};
-    const std::uint32_t a_lane = hopper::SharedAddress(weights) + (2 * warp + lane / 8 % 2) * args.rank_pad * 16 +
-                                 (lane / 16) * 128 + lane % 8 * 16;
+    const std::uint32_t a_lane = hopper::SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes +
+                                 lane / 16 * 128 + lane % 8 * 16;
     const std::uint32_t b_lane = hopper::SharedAddress(dt) + lane / 8 * 128 + lane % 8 * 16;
-    for (int k = 0; k < args.rank_pad; k += 32) {
+    for (int k = 0; k < args.rank; k += 32) {
       std::uint32_t a0[4], a1[4], b[4];
-      hopper::LoadMatrices(a_lane + k * 16, a0);
-      hopper::LoadMatrices(a_lane + k * 16 + 256, a1);
+      const std::uint32_t a = a_lane + k / kChunkK * Shape::kChannels * kChunkK * 2 + k % kChunkK * 16;
+      hopper::LoadMatrices(a, a0);
+      hopper::LoadMatrices(a + 256, a1);
       hopper::LoadMatrices(b_lane + k * 16, b);
       hopper::Mma(sum, a0, b[0], b[1]);
       hopper::Mma(sum, a1, b[2], b[3]);
@@ -172,7 +184,7 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
       if (row >= kHeight || channel0 + channel >= args.channels) continue;
       float raw = sum[i];
       if (args.norm_eps >= 0.0f) raw = __fmul_rn(raw, scales[0][row]);
-      delta[row * Shape::kDeltaStride + channel] = Delta(F32x1{raw}, F32x1{args.dt_bias[channel0 + channel]}).v;
+      delta[row * Shape::kDeltaStride + channel] = Delta(F32x1{raw}, F32x1{dt_bias[i / 2]}).v;
     }
   }
   __syncthreads();
@@ -212,7 +224,7 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
       const float total = __fadd_rn(second ? p1 : p0, other);
       if (!live) continue;
       const float y = __fmul_rn(__fmaf_rn(skip, Pick(x, own), total), __uint_as_float(std::uint32_t{gate_bits[first + i]} << 16));
-      args.y[CoreIndex(row0 + row, c + own, args.channels, kHeight)] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
+      args.y[args.layout.Index(row0 + row, c + own)] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
     }
   }
 #endif

@@ -1,5 +1,5 @@
 // What one step's kernels hand to each other, in device memory. Rows are a bucket of rows (see IsStepBucket);
-// unused ones have kNoSlot. Matrices that a product reads are bf16 core matrices of BlockHeight(rows).
+// unused ones have kNoSlot. Matrices that a product reads are bf16 core matrices in StepLayout::Of(rows).
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_STEP_BUFFERS_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_STEP_BUFFERS_H_
 

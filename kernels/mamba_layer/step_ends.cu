@@ -15,7 +15,6 @@ __global__ void __launch_bounds__(EmbedShape::kThreads) EmbedKernel(const std::u
                                                                     const NormInput next) {
 #if __CUDA_ARCH__ >= 900
   hopper::LaunchDependents();
-  hopper::WaitForPrevious();
 #endif
   const int row = blockIdx.x;
   const int token = tokens[row];
@@ -24,10 +23,11 @@ __global__ void __launch_bounds__(EmbedShape::kThreads) EmbedKernel(const std::u
     const bool inside = first < next.width;
     float4 value = {};
     if (inside) {
-      value = WidenBf16(*reinterpret_cast<const uint2*>(embedding + CoreIndex(token, first, k_pad, kCore)));
+      value = WidenBf16(*reinterpret_cast<const uint2*>(embedding + WeightIndex(token, first, k_pad)));
       *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(row) * next.width + first) = value;
     }
-    StoreNormInput(next, first, row, value, inside);
+    const float4 weight = inside ? *reinterpret_cast<const float4*>(next.weight + first) : float4{};
+    StoreNormInput(next, first, row, value, weight, inside);
   }
 }
 
@@ -35,13 +35,12 @@ __global__ void __launch_bounds__(EmbedShape::kThreads) EmbedKernel(const std::u
 
 const char* EmbedRows(void* stream, const EmbedRowsArgs& args) {
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
-  if (args.embedding.cols % kPadK != 0) return "d_model is not a multiple of 64";
+  if (args.embedding.cols % kChunkK != 0) return "d_model is not a multiple of 64";
   const NormInput next = {.weight = args.norm_weight,
                           .u = args.buffers.u,
                           .square_sums = args.buffers.square_sums,
                           .width = args.embedding.cols,
-                          .k_pad = args.embedding.k_pad(),
-                          .height = BlockHeight(args.rows)};
+                          .layout = StepLayout::Of(args.rows)};
   return Launch(stream, EmbedKernel,
                 {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false}, args.embedding.data,
                 args.embedding.k_pad(), args.tokens, args.buffers.residual, next);

@@ -1,4 +1,4 @@
-// y = x W^T for 16 rows of x and more: wgmma on a tile of 128 rows of W by kColumns rows of x. One warp copies
+// y = x W^T for 16 rows of x and more: wgmma on a tile of 128 rows of W by kColumns rows of x. One thread copies
 // both operands through a ring, two warpgroups multiply. The segments of K go to the blocks of a cluster, each
 // of which completes a share of the tile's rows from everybody's sums, in ascending order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
@@ -18,8 +18,6 @@ template <int kColumns>
 struct WideShape {
   static constexpr int kConsumers = 256;
   static constexpr int kThreads = kConsumers + 32;
-  static constexpr int kStageK = 64;
-  static constexpr int kRowBlockBytes = kCore * kStageK * 2;  // of a stage
   static constexpr int kWeightBytes = kTileRows / kCore * kRowBlockBytes;
   static constexpr int kStageBytes = kWeightBytes + kColumns / kCore * kRowBlockBytes;
   static constexpr int kSumStride = kTileRows + 4;  // floats between columns of the tile's sums
@@ -30,46 +28,36 @@ struct WideShape {
   static constexpr int kSharedBytes = kRingBytes + kColumns * 4;
 };
 
-// The copying warp. `k0`: where this block's segment begins.
+// One thread copies. `chunk0`: where this block's segment begins.
 template <int kColumns>
-__device__ __forceinline__ void CopyWideOperands(const ProductArgs& args, int tile, int column0, int k0, int steps,
-                                                 int end, unsigned char* ring, std::uint64_t* full,
-                                                 std::uint64_t* empty) {
+__device__ __forceinline__ void CopyWideOperands(const ProductArgs& args, int tile, int column0, int chunk0, int steps,
+                                                 unsigned char* ring, std::uint64_t* full, std::uint64_t* empty) {
   using Shape = WideShape<kColumns>;
-  const int lane = threadIdx.x % 32;
-  const auto bytes_of = [&](int step) {
-    return static_cast<unsigned>(min(Shape::kStageK, end - k0 - step * Shape::kStageK) * kCore * 2);
+  const int row_blocks = (args.columns + kCore - 1) / kCore;  // of x
+  const std::uint16_t* const weights =
+      args.weights + (static_cast<std::int64_t>(tile) * (args.k_pad / kChunkK) + chunk0) * kTileRows * kChunkK;
+  const std::uint16_t* const x = args.x + (static_cast<std::int64_t>(chunk0) * row_blocks * kCore + column0) * kChunkK;
+  const auto fetch_weights = [&](int step, int stage) {
+    hopper::BarrierExpect(&full[stage], Shape::kStageBytes);
+    hopper::BulkCopy(ring + stage * Shape::kStageBytes, weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK,
+                     Shape::kWeightBytes, &full[stage]);
   };
-  const auto fetch = [&](const std::uint16_t* from, int blocks, int step, unsigned char* to, std::uint64_t* barrier) {
-    for (int block = lane; block < blocks; block += 32) {
-      hopper::BulkCopy(to + block * Shape::kRowBlockBytes,
-                       from + static_cast<std::int64_t>(block) * kCore * args.k_pad +
-                           (k0 + step * Shape::kStageK) * kCore,
-                       bytes_of(step), barrier);
-    }
+  const auto fetch_x = [&](int step, int stage) {
+    hopper::BulkCopy(ring + stage * Shape::kStageBytes + Shape::kWeightBytes,
+                     x + static_cast<std::int64_t>(step) * row_blocks * kCore * kChunkK,
+                     Shape::kStageBytes - Shape::kWeightBytes, &full[stage]);
   };
-  constexpr int kBlocks = kTileRows / kCore;
-  constexpr int kColumnBlocks = kColumns / kCore;
-  const std::uint16_t* weights = args.weights + static_cast<std::int64_t>(tile) * kTileRows * args.k_pad;
-  const std::uint16_t* x = args.x + static_cast<std::int64_t>(column0) * args.k_pad;
   const int early = min(steps, Shape::kStages);
-  for (int step = 0; step < early; ++step) {
-    if (lane == 0) hopper::BarrierExpect(&full[step], (kBlocks + kColumnBlocks) * bytes_of(step));
-    __syncwarp();
-    fetch(weights, kBlocks, step, ring + step * Shape::kStageBytes, &full[step]);
-  }
+  for (int step = 0; step < early; ++step) fetch_weights(step, step);
   hopper::WaitForPrevious();
-  for (int step = 0; step < early; ++step)
-    fetch(x, kColumnBlocks, step, ring + step * Shape::kStageBytes + Shape::kWeightBytes, &full[step]);
+  hopper::BulkCopyFence();
+  for (int step = 0; step < early; ++step) fetch_x(step, step);
   int stage = 0;
   unsigned parity = 0;
   for (int step = early; step < steps; ++step) {
     hopper::BarrierWait(&empty[stage], parity);
-    if (lane == 0) hopper::BarrierExpect(&full[stage], (kBlocks + kColumnBlocks) * bytes_of(step));
-    __syncwarp();
-    unsigned char* to = ring + stage * Shape::kStageBytes;
-    fetch(weights, kBlocks, step, to, &full[stage]);
-    fetch(x, kColumnBlocks, step, to + Shape::kWeightBytes, &full[stage]);
+    fetch_weights(step, stage);
+    fetch_x(step, stage);
     if (++stage == Shape::kStages) {
       stage = 0;
       parity ^= 1;
@@ -77,31 +65,24 @@ __device__ __forceinline__ void CopyWideOperands(const ProductArgs& args, int ti
   }
 }
 
-// kK16s matrix instructions on one stage.
-template <int kColumns, int kK16s>
-__device__ __forceinline__ void MultiplyStage(const unsigned char* stage, float (&sum)[kColumns / 2]) {
-  using Shape = WideShape<kColumns>;
-  const int group = threadIdx.x / 128;
-  const std::uint64_t a = hopper::MatrixDescriptor(stage + group * 8 * Shape::kRowBlockBytes, Shape::kRowBlockBytes);
-  const std::uint64_t b = hopper::MatrixDescriptor(stage + Shape::kWeightBytes, Shape::kRowBlockBytes);
-  hopper::WarpgroupFence();
-#pragma unroll
-  for (int i = 0; i < kK16s; ++i)
-    hopper::WarpgroupMma<kColumns>::Run(sum, a + i * (256 >> 4), b + i * (256 >> 4));
-  hopper::WarpgroupCommit();
-}
-
-// The two warpgroups that multiply. k_count is a multiple of 32.
+// The two warpgroups that multiply.
 template <int kColumns>
-__device__ __forceinline__ void MultiplyWide(int k_count, const unsigned char* ring, std::uint64_t* full,
+__device__ __forceinline__ void MultiplyWide(int steps, const unsigned char* ring, std::uint64_t* full,
                                              std::uint64_t* empty, float (&sum)[kColumns / 2]) {
   using Shape = WideShape<kColumns>;
-  const int whole = k_count / Shape::kStageK;
+  const int group = threadIdx.x / 128;
   int stage = 0;
   unsigned parity = 0;
-  for (int step = 0; step < whole; ++step) {
+  for (int step = 0; step < steps; ++step) {
     hopper::BarrierWait(&full[stage], parity);
-    MultiplyStage<kColumns, Shape::kStageK / 16>(ring + stage * Shape::kStageBytes, sum);
+    const unsigned char* const at = ring + stage * Shape::kStageBytes;
+    const std::uint64_t a = hopper::MatrixDescriptor(at + group * (Shape::kWeightBytes / 2), kRowBlockBytes);
+    const std::uint64_t b = hopper::MatrixDescriptor(at + Shape::kWeightBytes, kRowBlockBytes);
+    hopper::WarpgroupFence();
+#pragma unroll
+    for (int i = 0; i < kChunkK / 16; ++i)
+      hopper::WarpgroupMma<kColumns>::Run(sum, a + i * (256 >> 4), b + i * (256 >> 4));
+    hopper::WarpgroupCommit();
     hopper::WarpgroupWait<1>();  // the step before this one has read its stage
     if (step > 0 && threadIdx.x % 128 == 0)
       hopper::BarrierArrive(&empty[stage == 0 ? Shape::kStages - 1 : stage - 1]);
@@ -111,11 +92,6 @@ __device__ __forceinline__ void MultiplyWide(int k_count, const unsigned char* r
     }
   }
   hopper::WarpgroupWait<0>();
-  if (k_count % Shape::kStageK != 0) {
-    hopper::BarrierWait(&full[stage], parity);
-    MultiplyStage<kColumns, 2>(ring + stage * Shape::kStageBytes, sum);
-    hopper::WarpgroupWait<0>();
-  }
 }
 
 // sums[column][row]. Warp w holds rows 16 w + lane / 4 (+ 8), columns 8 j + lane % 4 * 2 (+ 1).
@@ -133,6 +109,21 @@ __device__ __forceinline__ void StoreWideSums(const float (&sum)[kColumns / 2], 
   }
 }
 
+// The quad that a thread completes: 16 rows of W by 8 columns a warp.
+struct WideItem {
+  int first;    // of the warp
+  int columns;  // of the tile
+  int row0;     // of the block's share of the tile
+
+  __device__ __forceinline__ int index() const { return first + threadIdx.x % 32; }
+  __device__ __forceinline__ int column() const { return index() / 4 % columns; }
+  __device__ __forceinline__ int row_in_tile() const { return row0 + index() / 4 / columns * 16 + index() % 4 * kQuad; }
+  __device__ __forceinline__ int m() const { return blockIdx.z * kTileRows + row_in_tile(); }
+  __device__ __forceinline__ bool Inside(const ProductArgs& args, int column0, int count) const {
+    return first < count && m() < args.rows && column0 + column() < args.columns;
+  }
+};
+
 // Grid (segments, tiles of columns, tiles of rows), cluster (segments, 1, 1).
 template <int kColumns, class Output>
 __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(const ProductArgs args,
@@ -145,10 +136,7 @@ __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(
   float* const row_scale = reinterpret_cast<float*>(shared + Shape::kRingBytes);
   const int segment = blockIdx.x;
   const int column0 = blockIdx.y * kColumns;
-  const int k0 = segment * args.segment_k;
-  const int end = min(k0 + args.segment_k, args.k_pad);
-  const int k_count = max(end - k0, 0);
-  const int steps = (k_count + Shape::kStageK - 1) / Shape::kStageK;
+  const int steps = args.segment_k / kChunkK;
   const int warp = threadIdx.x / 32;
 
   hopper::LaunchDependents();
@@ -163,7 +151,8 @@ __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(
 
   float* const sums = reinterpret_cast<float*>(shared);  // takes the ring's place
   if (warp == Shape::kConsumers / 32) {
-    CopyWideOperands<kColumns>(args, blockIdx.z, column0, k0, steps, end, shared, full, empty);
+    if (threadIdx.x % 32 == 0)
+      CopyWideOperands<kColumns>(args, blockIdx.z, column0, segment * steps, steps, shared, full, empty);
   } else {
     hopper::WaitForPrevious();
     if (Output::kScaled) {
@@ -175,7 +164,7 @@ __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(
     float sum[kColumns / 2];
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0.0f;
-    MultiplyWide<kColumns>(k_count, shared, full, empty, sum);
+    MultiplyWide<kColumns>(steps, shared, full, empty, sum);
     hopper::NamedBarrier(1, Shape::kConsumers);  // the ring is free
     StoreWideSums<kColumns>(sum, sums);
   }
@@ -187,39 +176,37 @@ __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(
 
   if (warp < Shape::kConsumers / 32) {
     const int share = kTileRows / args.segments;  // rows that this block completes: at least 16
-    const int count = kColumns * share / kQuad;
-    constexpr int kBatch = 2;
-    for (int first = threadIdx.x; first - threadIdx.x % 32 < count; first += kBatch * Shape::kConsumers) {
+    const int count = kColumns * share / kQuad;   // a multiple of 32
+    constexpr int kBatch = Output::kBatch;
+    for (int first = warp * 32; first < count; first += kBatch * Shape::kConsumers) {
       typename Output::Operands operands[kBatch];
-      int m[kBatch], column[kBatch];
-      bool inside[kBatch];
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        // 16 rows of W by 8 columns a warp.
-        const int quad = first + i * Shape::kConsumers;
-        const int block16 = quad / 4 / kColumns;
-        column[i] = quad / 4 % kColumns;
-        m[i] = segment * share + block16 * 16 + quad % 4 * kQuad;
-        inside[i] = quad < count && blockIdx.z * kTileRows + m[i] < args.rows && column0 + column[i] < args.columns;
-        if (inside[i]) {
-          output.LoadStable(blockIdx.z * kTileRows + m[i], column0 + column[i], operands[i]);
-          output.LoadFresh(blockIdx.z * kTileRows + m[i], column0 + column[i], operands[i]);
+        const WideItem item = {first + i * Shape::kConsumers, kColumns, segment * share};
+        if (item.Inside(args, column0, count)) {
+          output.LoadSlot(item.m(), column0 + item.column(), operands[i]);
+          output.LoadFresh(item.m(), column0 + item.column(), operands[i]);
         }
       }
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if ((first - threadIdx.x % 32) + i * Shape::kConsumers >= count) break;
+        const WideItem item = {first + i * Shape::kConsumers, kColumns, segment * share};
+        const bool inside = item.Inside(args, column0, count);
         float4 total = {};
-        if (inside[i]) {
-          const std::uint32_t from = hopper::SharedAddress(sums + column[i] * Shape::kSumStride + m[i]);
+        typename Output::Constants constants = {};
+        if (inside) {
+          output.LoadConstants(item.m(), constants);
+          const std::uint32_t from =
+              hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile());
           total = hopper::LoadFromRank(from, 0);
 #pragma unroll
           for (int s = 1; s < kMaxSegments; ++s) {
             if (s < args.segments) total = AddEach(total, hopper::LoadFromRank(from, s));
           }
         }
-        output.Apply(blockIdx.z * kTileRows + m[i], column0 + column[i], inside[i], total,
-                     Output::kScaled && inside[i] ? row_scale[column[i]] : 1.0f, operands[i]);
+        // Past the last quad nothing is inside, but a warp stays whole.
+        output.Apply(item.m(), column0 + item.column(), inside, total,
+                     Output::kScaled && inside ? row_scale[item.column()] : 1.0f, constants, operands[i]);
       }
     }
   }
