@@ -5,6 +5,8 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
@@ -52,21 +54,51 @@ const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShap
   return ErrorText(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
+// How many multiprocessors the current device has.
+inline int Multiprocessors() {
+  static const int count = [] {
+    int device = 0, value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+      return 1;
+    return value;
+  }();
+  return count;
+}
+
+// Over how many blocks the segments of 16 rows are spread: the fewest that give every multiprocessor nearly the
+// same share of `tiles`, else the most balanced. Results do not depend on it.
+inline int NarrowCluster(int tiles, int segments) {
+  if (const char* forced = std::getenv("NARROW_CLUSTER")) return std::min(std::atoi(forced), segments);
+  constexpr double kBalanced = 0.9;
+  int best = 1;
+  double most = 0;
+  for (int cluster = 1; cluster <= segments; cluster *= 2) {
+    const double waves = static_cast<double>(tiles * cluster) / Multiprocessors();
+    const double balance = waves / std::ceil(waves);
+    if (balance > most) {
+      most = balance;
+      best = cluster;
+    }
+    if (balance >= kBalanced) break;
+  }
+  return best;
+}
+
 template <int kHeight, class Output>
 const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   using Shape = NarrowShape;
-  // What is left of a budget that lets several blocks, also of the next kernels, share a multiprocessor.
-  constexpr int kBudget = 96 * 1024;
-  constexpr int kLeastStages = 2;
-  const int fixed = Shape::SharedBytes(args.k_pad, kHeight, 0);
-  const int steps = args.segment_k / kChunkK;
-  args.stages = std::clamp((kBudget - fixed) / (Shape::kWarps * Shape::kStageBytes), kLeastStages,
-                           std::min(Shape::kMaxStages, std::max(steps, kLeastStages)));
-  const int rows = Shape::BlockRows(args.segments);
+  constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
+  const int tiles = (args.rows + Shape::kRows - 1) / Shape::kRows;
+  args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
+  const int cluster = NarrowCluster(tiles, args.segments);
+  const int segments = args.segments / cluster;
+  const int warps = segments * args.tiles;
   return Launch(stream, NarrowProduct<kHeight, Output>,
-                {.grid = dim3((args.rows + rows - 1) / rows),
-                 .threads = Shape::kThreads,
-                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, args.stages)},
+                {.grid = dim3(cluster, (tiles + args.tiles - 1) / args.tiles),
+                 .threads = warps * 32,
+                 .shared_bytes = Shape::SharedBytes(segments * args.segment_k, kHeight, warps, cluster),
+                 .cluster = cluster},
                 args, output);
 }
 
@@ -93,7 +125,7 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
                             .k_pad = weight.k_pad(),
                             .segments = weight.segments(),
                             .segment_k = weight.segment_k(),
-                            .stages = 0};
+                            .tiles = 1};
   if (rows == 1) return LaunchNarrow<1>(stream, args, output);
   if (rows == 2) return LaunchNarrow<2>(stream, args, output);
   if (rows == 4) return LaunchNarrow<4>(stream, args, output);

@@ -46,23 +46,29 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
   return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);
 }
 
-template <int kN, int kHeight, int kWarps>
-const char* LaunchStates(void* stream, const StateStepArgs& args, int rows) {
-  using Shape = StateStepShape<kN, kHeight, kWarps>;
-  return Launch(stream, StepStates<kN, kHeight, kWarps>,
-                {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels, rows / kHeight),
+template <int kN, int kRows, int kWarps>
+const char* LaunchStates(void* stream, const StateStepArgs& args) {
+  using Shape = StateStepShape<kN, kRows, kWarps>;
+  return Launch(stream, StepStates<kN, kRows, kWarps>,
+                {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels,
+                              (args.rows + kRows - 1) / kRows),
                  .threads = Shape::kThreads,
-                 .shared_bytes = Shape::SharedBytes(args.rank_pad)},
+                 .shared_bytes = Shape::SharedBytes(args.rank, args.rank_pad)},
                 args);
 }
 
 template <int kN>
-const char* StatesOfSize(void* stream, const StateStepArgs& args, int rows) {
-  if (rows == 1) return LaunchStates<kN, 1, 2>(stream, args, rows);
-  if (rows == 2) return LaunchStates<kN, 2, 2>(stream, args, rows);
-  if (rows == 4) return LaunchStates<kN, 4, 2>(stream, args, rows);
-  if (rows <= 16) return LaunchStates<kN, 8, 2>(stream, args, rows);
-  return LaunchStates<kN, 8, 4>(stream, args, rows);
+const char* StatesOfSize(void* stream, const StateStepArgs& args) {
+  if (args.rows == 1) return LaunchStates<kN, 1, 2>(stream, args);
+  if (args.rows == 2) return LaunchStates<kN, 2, 2>(stream, args);
+  if (args.rows == 4) return LaunchStates<kN, 4, 2>(stream, args);
+  if (args.rows <= 16) return LaunchStates<kN, 8, 2>(stream, args);
+  const char* v = std::getenv("STATE");
+  const int variant = v ? std::atoi(v) : 0;
+  if (variant == 1) return LaunchStates<kN, 16, 4>(stream, args);
+  if (variant == 2) return LaunchStates<kN, 32, 4>(stream, args);
+  if (variant == 3) return LaunchStates<kN, 16, 8>(stream, args);
+  return LaunchStates<kN, 8, 4>(stream, args);
 }
 
 const char* States(void* stream, const MambaLayerStepArgs& args) {
@@ -78,13 +84,14 @@ const char* States(void* stream, const MambaLayerStepArgs& args) {
                                 .layout = StepLayout::Of(args.rows),
                                 .state = args.state,
                                 .slot_index = args.slot_index,
+                                .rows = args.rows,
                                 .channels = args.shape.d_inner,
                                 .rank = args.shape.dt_rank,
                                 .rank_pad = weights.dt_proj.k_pad(),
                                 .norm_eps = args.dt_bc_eps};
-  if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states, args.rows);
-  if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states, args.rows);
-  return StatesOfSize<32>(stream, states, args.rows);
+  if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states);
+  if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states);
+  return StatesOfSize<32>(stream, states);
 }
 
 bool Aligned(const SlotView& view) {

@@ -1,6 +1,7 @@
-// y = x W^T for up to 8 rows of x: bound by reading W. A warp owns 16 rows of W and one segment of K, streams
-// them through its own ring in shared memory, and gives the segment's sums to the block, which adds them in
-// ascending order. The first ring-full is under way before the previous kernel has ended.
+// y = x W^T for up to 8 rows of x: bound by reading W. A warp owns 16 rows of W and one segment of K and streams
+// them through its own ring in shared memory; the first ring-full is under way before the previous kernel has
+// ended. The segments of 16 rows are spread over the warps of a block and, where that balances the
+// multiprocessors, over the blocks of a cluster; the first block adds their sums in ascending order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
 
@@ -14,59 +15,64 @@
 namespace mambad::kernels {
 
 struct NarrowShape {
-  static constexpr int kWarps = 8;
-  static constexpr int kThreads = kWarps * 32;
-  static constexpr int kRows = 16;     // of W, a warp
-  static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // of one chunk of k
-  static constexpr int kMaxStages = 8;
+  static constexpr int kMaxWarps = 8;
+  static constexpr int kRows = 16;                                    // of W, a warp
+  static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // one chunk of k
+  static constexpr int kStages = 6;
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 
-  static constexpr int BlockRows(int segments) { return kRows * kWarps / segments; }
-  static constexpr MAMBAD_LANE int ActivationBytes(int k_pad, int height) { return k_pad * height * 2; }
-  static constexpr int SharedBytes(int k_pad, int height, int stages) {
-    return ActivationBytes(k_pad, height) + kWarps * stages * kStageBytes + kWarps * kSumFloats * 4;
+  // Shared memory: x (this block's segments), a ring for each warp, the sums of every segment of every tile.
+  static constexpr int SharedBytes(int x_k, int height, int warps, int cluster) {
+    return x_k * height * 2 + warps * kStages * kStageBytes + warps * cluster * kSumFloats * 4;
   }
 };
 
+// Grid (cluster, blocks of `args.tiles` * 16 rows of W); `cluster` divides the segments, and tiles is 1 where
+// cluster > 1. A block has args.segments / cluster * args.tiles warps.
 template <int kHeight, class Output>
-__global__ void __launch_bounds__(NarrowShape::kThreads) NarrowProduct(const ProductArgs args, const Output output) {
+__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(const ProductArgs args,
+                                                                             const Output output) {
 #if __CUDA_ARCH__ >= 900
   using Shape = NarrowShape;
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ std::uint64_t weights_full[Shape::kWarps][Shape::kMaxStages];
   __shared__ float row_scale[kCore];
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int segment = warp % args.segments;
-  const int row16 = blockIdx.x * (Shape::kWarps / args.segments) + warp / args.segments;
+  const int own_segments = args.segments / gridDim.x;  // of this block
+  const int first_segment = blockIdx.x * own_segments;
+  const int tile = warp / own_segments;
+  const int segment = first_segment + warp % own_segments;
   const int steps = args.segment_k / kChunkK;
+  const int x_k = own_segments * args.segment_k;
   unsigned char* const x_shared = shared;
-  unsigned char* const ring = shared + Shape::ActivationBytes(args.k_pad, kHeight) +
-                              warp * args.stages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(shared + Shape::ActivationBytes(args.k_pad, kHeight) +
-                                               Shape::kWarps * args.stages * Shape::kStageBytes);
+  unsigned char* const ring = shared + x_k * kHeight * 2 + warp * Shape::kStages * Shape::kStageBytes;
+  float* const sums = reinterpret_cast<float*>(shared + x_k * kHeight * 2 +
+                                               blockDim.x / 32 * Shape::kStages * Shape::kStageBytes);
 
-  // Lane 0: chunk `step` of this warp's weights.
-  const std::uint16_t* const weights = args.weights + WeightIndex(row16 * Shape::kRows, segment * args.segment_k, args.k_pad);
+  // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
+  const int row0 = (blockIdx.y * args.tiles + tile) * Shape::kRows;
+  const std::uint16_t* const weights =
+      args.weights + WeightIndex(row0, segment * args.segment_k, args.k_pad) + lane * 8;
   const auto fetch = [&](int step, int stage) {
-    hopper::BarrierExpect(&weights_full[warp][stage], Shape::kStageBytes);
-    hopper::BulkCopy(ring + stage * Shape::kStageBytes, weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK,
-                     Shape::kStageBytes, &weights_full[warp][stage]);
+    if (step < steps) {
+#pragma unroll
+      for (int i = 0; i < Shape::kStageBytes / 512; ++i) {
+        hopper::AsyncCopy16(ring + stage * Shape::kStageBytes + i * 512 + lane * 16,
+                            weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK + i * 256);
+      }
+    }
+    hopper::AsyncCopyCommit();
   };
-
   hopper::LaunchDependents();
-  if (lane == 0) {
-    for (int i = 0; i < args.stages; ++i) hopper::BarrierInit(&weights_full[warp][i], 1);
-    hopper::BarrierInitFence();
-    for (int i = 0; i < min(args.stages, steps); ++i) fetch(i, i);
-  }
+#pragma unroll
+  for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
 
-  // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp.
-  const int quads = kHeight * (Shape::kWarps / args.segments) * (Shape::kRows / kQuad);
+  // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp, in the first block.
+  const int quads = blockIdx.x == 0 ? kHeight * args.tiles * (Shape::kRows / kQuad) : 0;
   const int column = threadIdx.x / 4 % kHeight;
-  const int tile = threadIdx.x / 4 / kHeight;
-  const int m = (blockIdx.x * (Shape::kWarps / args.segments) + tile) * Shape::kRows + threadIdx.x % 4 * kQuad;
+  const int quad_tile = threadIdx.x / 4 / kHeight;
+  const int m = (blockIdx.y * args.tiles + quad_tile) * Shape::kRows + threadIdx.x % 4 * kQuad;
   const bool owner = threadIdx.x < quads;
   const bool inside = owner && m < args.rows && column < args.columns;
   typename Output::Constants constants = {};
@@ -75,28 +81,33 @@ __global__ void __launch_bounds__(NarrowShape::kThreads) NarrowProduct(const Pro
     output.LoadSlot(m, column, operands);
     output.LoadConstants(m, constants);
   }
+  if (gridDim.x > 1) hopper::ClusterArrive();
   hopper::WaitForPrevious();
 
-  for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += Shape::kThreads)
-    hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
+  const std::uint16_t* const x = args.x + first_segment * args.segment_k * kHeight;
+  for (int i = threadIdx.x; i < x_k * kHeight / 8; i += blockDim.x)
+    hopper::AsyncCopy16(x_shared + i * 16, x + i * 8);
   if (inside) output.LoadFresh(m, column, operands);
-  if (Output::kScaled && warp < kHeight) {
-    const float scale = RowScale(output.norm, warp);
-    if (lane == 0) row_scale[warp] = scale;
+  if (Output::kScaled && blockIdx.x == 0) {
+    for (int row4 = warp * 4; row4 < kHeight; row4 += blockDim.x / 8) {
+      const int row = row4 + lane / 8;
+      const float scale = RowScale(output.norm, row, args.columns);
+      if (lane % 8 == 0) row_scale[row] = scale;
+    }
   }
-
-  hopper::AsyncCopyWait();
+  hopper::AsyncCopyWaitAll();
   __syncthreads();
 
   float sum[4] = {};
   const std::uint32_t a_lane =
       hopper::SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
-  const std::uint32_t b_lane = hopper::SharedAddress(x_shared) +
-                               (segment * args.segment_k / kCore + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
+  const std::uint32_t b_lane =
+      hopper::SharedAddress(x_shared) +
+      ((segment - first_segment) * args.segment_k / kCore + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
   int stage = 0;
-  unsigned parity = 0;
   for (int step = 0; step < steps; ++step) {
-    hopper::BarrierWait(&weights_full[warp][stage], parity);
+    hopper::AsyncCopyWait<Shape::kStages - 1>();  // chunk `step` has arrived
+    __syncwarp();
     const std::uint32_t a_stage = a_lane + stage * Shape::kStageBytes;
     const std::uint32_t b_stage = b_lane + step * (kChunkK / kCore) * kHeight * 16;
     std::uint32_t a[4][4], b[2][4];
@@ -105,30 +116,42 @@ __global__ void __launch_bounds__(NarrowShape::kThreads) NarrowProduct(const Pro
 #pragma unroll
     for (int i = 0; i < 2; ++i) hopper::LoadMatrices(b_stage + i * 4 * kHeight * 16, b[i]);
     __syncwarp();
-    if (lane == 0 && step + args.stages < steps) fetch(step + args.stages, stage);
+    fetch(step + Shape::kStages, stage);
 #pragma unroll
     for (int i = 0; i < 4; ++i) hopper::Mma(sum, a[i], b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
-    if (++stage == args.stages) {
-      stage = 0;
-      parity ^= 1;
-    }
+    if (++stage == Shape::kStages) stage = 0;
   }
 
-  // Column-major in shared memory: sums[warp][column][row].
-  float* const own = sums + warp * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
-  own[0] = sum[0];
-  own[Shape::kSumStride] = sum[1];
-  own[8] = sum[2];
-  own[Shape::kSumStride + 8] = sum[3];
-  __syncthreads();
+  // sums[tile][segment][column][row], in the first block.
+  float* const own =
+      sums + (tile * args.segments + segment) * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
+  if (gridDim.x == 1) {
+    own[0] = sum[0];
+    own[Shape::kSumStride] = sum[1];
+    own[8] = sum[2];
+    own[Shape::kSumStride + 8] = sum[3];
+    __syncthreads();
+  } else {
+    hopper::ClusterWait();  // all blocks have begun
+    const std::uint32_t first = hopper::AddressInRank(hopper::SharedAddress(own), 0);
+    hopper::StoreToRank(first, sum[0]);
+    hopper::StoreToRank(first + Shape::kSumStride * 4, sum[1]);
+    hopper::StoreToRank(first + 32, sum[2]);
+    hopper::StoreToRank(first + Shape::kSumStride * 4 + 32, sum[3]);
+    hopper::ClusterArrive();
+    if (blockIdx.x != 0) return;
+    hopper::ClusterWait();
+  }
   if (warp * 32 >= quads) return;
   float4 total = {};
   if (owner) {
-    const float* from = sums + tile * args.segments * Shape::kSumFloats + column * Shape::kSumStride +
+    const float* from = sums + quad_tile * args.segments * Shape::kSumFloats + column * Shape::kSumStride +
                         threadIdx.x % 4 * kQuad;
-    total = *reinterpret_cast<const float4*>(from);
-    for (int s = 1; s < args.segments; ++s)
-      total = AddEach(total, *reinterpret_cast<const float4*>(from + s * Shape::kSumFloats));
+    total = Load4(from);
+#pragma unroll
+    for (int s = 1; s < kMaxSegments; ++s) {
+      if (s < args.segments) total = AddEach(total, Load4(from + s * Shape::kSumFloats));
+    }
   }
   output.Apply(m, column, inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants, operands);
 #endif

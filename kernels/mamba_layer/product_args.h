@@ -16,7 +16,7 @@ struct ProductArgs {
   std::int32_t k_pad;
   std::int32_t segments;
   std::int32_t segment_k;
-  std::int32_t stages;  // of the ring
+  std::int32_t tiles;  // of 16 rows, a block of the narrow product
 };
 
 }  // namespace mambad::kernels

@@ -2,7 +2,8 @@
 //   u = bf16(residual * weight)            what the next product reads, not yet scaled, and
 //   the sum of squares of every 16 values,
 // and the product multiplies each of its results by the row's scale. The sum's tree: quads
-// (a+b) + (c+d), two pairwise levels to 16, 32 interleaved partial sums of those, five pairwise levels.
+// (a+b) + (c+d) and two pairwise levels to 16 values, 32 interleaved partial sums of those, quads again and three
+// pairwise levels.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
 
@@ -20,16 +21,20 @@ struct NormedRows {  // what a product reads
   float eps;
 };
 
-// 1 / sqrt(mean of squares + eps) of `row`, in every lane of the warp.
-__device__ __forceinline__ float RowScale(const NormedRows& rows, int row) {
-  const int count = rows.width / kSquareSumWidth;
+// 1 / sqrt(mean of squares + eps) for four rows by a warp, eight lanes each: row `row` of this lane's eight.
+// Rows from `end` on are not read.
+__device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int end) {
+  const int count = rows.width / kSquareSumWidth;  // a multiple of 4
   const float* sums = rows.square_sums + static_cast<std::int64_t>(row) * count;
-  float sum = 0.0f;
-#pragma unroll 4
-  for (int i = threadIdx.x % 32; i < count; i += 32) sum = __fadd_rn(sum, __ldcg(sums + i));
+  float4 sum = {};
+#pragma unroll 5
+  for (int i = threadIdx.x % 8 * kQuad; i < count; i += 8 * kQuad) {
+    if (row < end) sum = AddEach(sum, LoadFresh4(sums + i));
+  }
+  float total = __fadd_rn(__fadd_rn(sum.x, sum.y), __fadd_rn(sum.z, sum.w));
 #pragma unroll
-  for (int mask = 16; mask > 0; mask /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, mask));
-  const float mean = __fdiv_rn(sum, static_cast<float>(rows.width));
+  for (int mask = 4; mask > 0; mask /= 2) total = __fadd_rn(total, __shfl_xor_sync(~0u, total, mask));
+  const float mean = __fdiv_rn(total, static_cast<float>(rows.width));
   return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.eps)));
 }
 

@@ -12,6 +12,10 @@
 #include "kernels/mamba_layer/row_norm.cuh"
 #include "kernels/mamba_layer/wgmma.cuh"
 
+#ifndef WIDE_BUDGET
+#define WIDE_BUDGET 104
+#endif
+
 namespace mambad::kernels {
 
 template <int kColumns>
@@ -22,8 +26,8 @@ struct WideShape {
   static constexpr int kStageBytes = kWeightBytes + kColumns / kCore * kRowBlockBytes;
   static constexpr int kSumStride = kTileRows + 4;  // floats between columns of the tile's sums
   static constexpr int kSumBytes = kColumns * kSumStride * 4;
-  static constexpr int kBudget = 104 * 1024;  // two blocks share a multiprocessor
-  static constexpr int kStages = (kBudget - kColumns * 4) / kStageBytes < 5 ? (kBudget - kColumns * 4) / kStageBytes : 5;
+  static constexpr int kBudget = WIDE_BUDGET * 1024;  // two blocks share a multiprocessor
+  static constexpr int kStages = (kBudget - kColumns * 4) / kStageBytes < 6 ? (kBudget - kColumns * 4) / kStageBytes : 6;
   static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;
   static constexpr int kSharedBytes = kRingBytes + kColumns * 4;
 };
@@ -156,9 +160,11 @@ __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(
   } else {
     hopper::WaitForPrevious();
     if (Output::kScaled) {
-#pragma unroll 4
-      for (int c = warp; c < kColumns; c += Shape::kConsumers / 32) {
-        if (column0 + c < args.columns) row_scale[c] = RowScale(output.norm, column0 + c);
+#pragma unroll 2
+      for (int c = warp * 4; c < kColumns; c += Shape::kConsumers / 32 * 4) {
+        const int row = c + threadIdx.x % 32 / 8;
+        const float scale = RowScale(output.norm, column0 + row, args.columns);
+        if (threadIdx.x % 8 == 0) row_scale[row] = scale;
       }
     }
     float sum[kColumns / 2];
@@ -198,10 +204,10 @@ __global__ void __launch_bounds__(WideShape<kColumns>::kThreads, 2) WideProduct(
           output.LoadConstants(item.m(), constants);
           const std::uint32_t from =
               hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile());
-          total = hopper::LoadFromRank(from, 0);
+          total = hopper::LoadFromRank(hopper::AddressInRank(from, 0));
 #pragma unroll
           for (int s = 1; s < kMaxSegments; ++s) {
-            if (s < args.segments) total = AddEach(total, hopper::LoadFromRank(from, s));
+            if (s < args.segments) total = AddEach(total, hopper::LoadFromRank(hopper::AddressInRank(from, s)));
           }
         }
         // Past the last quad nothing is inside, but a warp stays whole.
