@@ -16,8 +16,6 @@ __device__ __forceinline__ void LaunchDependents() { asm volatile("griddepcontro
 __device__ __forceinline__ void WaitForPrevious() {
   asm volatile("griddepcontrol.wait;" ::: "memory");
 }
-// After the wait, by the thread that issues bulk copies of what the previous kernel stored.
-__device__ __forceinline__ void BulkCopyFence() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
 // mbarrier
 __device__ __forceinline__ void BarrierInit(std::uint64_t* barrier, unsigned arrivals) {
@@ -33,9 +31,6 @@ __device__ __forceinline__ void BarrierExpect(std::uint64_t* barrier, unsigned b
                "r"(bytes)
                : "memory");
 }
-__device__ __forceinline__ void BarrierArrive(std::uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
-}
 __device__ __forceinline__ void BarrierWait(std::uint64_t* barrier, unsigned parity) {
   asm volatile(
       "{\n"
@@ -46,11 +41,6 @@ __device__ __forceinline__ void BarrierWait(std::uint64_t* barrier, unsigned par
       "}" ::"r"(SharedAddress(barrier)),
       "r"(parity)
       : "memory");
-}
-
-// bar.sync among `threads` of the block; barrier 0 is __syncthreads.
-__device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 // cp.async.bulk: `bytes` (a multiple of 16) from global to shared memory, counted by `barrier`.
@@ -72,6 +62,13 @@ __device__ __forceinline__ void AsyncCopyWait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 __device__ __forceinline__ void AsyncCopyWaitAll() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+__device__ __forceinline__ void PrefetchL2(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+}
+
+// What ordinary stores or cp.async of this thread wrote to shared memory, wgmma may read after a barrier.
+__device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // ldmatrix.x4: lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void LoadMatrices(std::uint32_t address, std::uint32_t (&r)[4]) {

@@ -46,10 +46,10 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
   return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);
 }
 
-template <int kN, int kRows, int kWarps>
+template <int kN, int kRows, int kWarps, int kLanes>
 const char* LaunchStates(void* stream, const StateStepArgs& args) {
-  using Shape = StateStepShape<kN, kRows, kWarps>;
-  return Launch(stream, StepStates<kN, kRows, kWarps>,
+  using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
+  return Launch(stream, StepStates<kN, kRows, kWarps, kLanes>,
                 {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels,
                               (args.rows + kRows - 1) / kRows),
                  .threads = Shape::kThreads,
@@ -59,16 +59,15 @@ const char* LaunchStates(void* stream, const StateStepArgs& args) {
 
 template <int kN>
 const char* StatesOfSize(void* stream, const StateStepArgs& args) {
-  if (args.rows == 1) return LaunchStates<kN, 1, 2>(stream, args);
-  if (args.rows == 2) return LaunchStates<kN, 2, 2>(stream, args);
-  if (args.rows == 4) return LaunchStates<kN, 4, 2>(stream, args);
-  if (args.rows <= 16) return LaunchStates<kN, 8, 2>(stream, args);
+  if (args.rows == 1) return LaunchStates<kN, 1, 2, 4>(stream, args);
+  if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
+  if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
+  if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);
   const char* v = std::getenv("STATE");
   const int variant = v ? std::atoi(v) : 0;
-  if (variant == 1) return LaunchStates<kN, 16, 4>(stream, args);
-  if (variant == 2) return LaunchStates<kN, 32, 4>(stream, args);
-  if (variant == 3) return LaunchStates<kN, 16, 8>(stream, args);
-  return LaunchStates<kN, 8, 4>(stream, args);
+  if (variant == 1) return LaunchStates<kN, 16, 8, 1>(stream, args);
+  if (variant == 2) return LaunchStates<kN, 8, 8, 4>(stream, args);
+  return LaunchStates<kN, 8, 8, 1>(stream, args);
 }
 
 const char* States(void* stream, const MambaLayerStepArgs& args) {

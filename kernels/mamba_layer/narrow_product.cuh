@@ -12,13 +12,17 @@
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
 
+#ifndef NARROW_STAGES
+#define NARROW_STAGES 3
+#endif
+
 namespace mambad::kernels {
 
 struct NarrowShape {
   static constexpr int kMaxWarps = 8;
   static constexpr int kRows = 16;                                    // of W, a warp
   static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // one chunk of k
-  static constexpr int kStages = 6;
+  static constexpr int kStages = NARROW_STAGES;
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 

@@ -24,7 +24,7 @@ struct PackedWeight {
   // A power of two that divides the chunks. Enough (tile, segment) pieces to occupy a card of 100 to 200
   // multiprocessors, where K is long enough.
   int segments() const {
-    constexpr int kEnoughPieces = 192;
+    constexpr int kEnoughPieces = 400;
     int count = 1;
     while (count < kMaxSegments && tiles() * count * 2 <= kEnoughPieces && k_pad() % (2 * count * kChunkK) == 0)
       count *= 2;

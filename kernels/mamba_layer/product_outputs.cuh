@@ -4,7 +4,7 @@
 //   norm                       where that scale comes from
 //   Constants                  what Apply needs of the model
 //   Operands                   what Apply needs of the row
-//   kBatch                     how many items' operands a thread of the wide product loads at a time
+//   Prefetch(m, b)             brings to L2 what LoadSlot will read of the slot
 //   LoadConstants(m, constants)
 //   LoadSlot(m, b, operands)   the part of the operands that no kernel of the same step writes before
 //   LoadFresh(m, b, operands)  the rest
@@ -17,6 +17,7 @@
 #include <cstdint>
 
 #include "kernels/base/slots.h"
+#include "kernels/mamba_layer/hopper.cuh"
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
 #include "kernels/math/conv.h"
@@ -53,7 +54,6 @@ struct ConvAndGate {
   int conv_width;       // K <= 4
   StepLayout layout;    // of x and gate
 
-  static constexpr int kBatch = 2;
   struct Constants {
     float4 bias;
     float4 conv_bias;
@@ -72,6 +72,11 @@ struct ConvAndGate {
     for (int k = 0; k < kMaxStepConvWidth; ++k) {
       if (k < conv_width) constants.weight[k] = Load4(conv_weight + k * channels + m);
     }
+  }
+  __device__ __forceinline__ void Prefetch(int m, int b) const {
+    const int slot = slot_index[b];
+    if (m >= channels || slot == kNoSlot) return;
+    for (int k = 0; k < conv_width - 1; ++k) hopper::PrefetchL2(SlotData(window, slot) + m + k * channels);
   }
   __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
@@ -134,10 +139,10 @@ struct PlainRows {
   std::int64_t stride;  // floats between rows
   int width;
 
-  static constexpr int kBatch = 1;
   struct Constants {};
   struct Operands {};
   __device__ __forceinline__ void LoadConstants(int, Constants&) const {}
+  __device__ __forceinline__ void Prefetch(int, int) const {}
   __device__ __forceinline__ void LoadSlot(int, int, Operands&) const {}
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
@@ -166,7 +171,6 @@ struct AddToResidual {
   float* residual;  // (rows, M)
   NormInput next;
 
-  static constexpr int kBatch = 4;
   struct Constants {
     float4 bias;
     float4 norm_weight;
@@ -179,6 +183,7 @@ struct AddToResidual {
     constants.bias = bias != nullptr ? Load4(bias + m) : float4{};
     constants.norm_weight = Load4(next.weight + m);
   }
+  __device__ __forceinline__ void Prefetch(int, int) const {}
   __device__ __forceinline__ void LoadSlot(int, int b, Operands& operands) const { operands.slot = slot_index[b]; }
   __device__ __forceinline__ void LoadFresh(int m, int b, Operands& operands) const {
     operands.residual = LoadFresh4(residual + static_cast<std::int64_t>(b) * next.width + m);

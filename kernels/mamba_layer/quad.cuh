@@ -19,6 +19,10 @@ __device__ __forceinline__ float4 AddEach(float4 a, float4 b) {
   return {__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y), __fadd_rn(a.z, b.z), __fadd_rn(a.w, b.w)};
 }
 
+__device__ __forceinline__ float4 MultiplyEach(float4 a, float4 b) {
+  return {__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z), __fmul_rn(a.w, b.w)};
+}
+
 // `to` is 8-byte aligned.
 __device__ __forceinline__ void StoreBf16(std::uint16_t* to, float4 v) {
   const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y);

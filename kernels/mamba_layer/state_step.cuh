@@ -38,20 +38,26 @@ struct StateStepArgs {
   float norm_eps;         // of the weightless norms on dt, B and C; negative: none
 };
 
-template <int kN, int kRows, int kWarps>
+// kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads, nothing to
+// exchange).
+template <int kN, int kRows, int kWarps, int kLanes>
 struct StateStepShape {
   static constexpr int kThreads = kWarps * 32;
   static constexpr int kChannels = kWarps * 16;
-  static constexpr int kGroups = kWarps / 2;  // of 32 channels; two warps each, one for even rows
-  static constexpr int kRowsPerWarp = (kRows + 1) / 2;
-  static constexpr int kMostAhead = kN <= 16 ? 64 / kN : 2;  // rows: 64 registers of states
+  static constexpr int kWarpChannels = 32 / kLanes * kQuad;
+  static constexpr int kGroups = kChannels / kWarpChannels;
+  static constexpr int kRowWays = kWarps / kGroups;  // warps that share a group's rows
+  static constexpr int kRowsPerWarp = (kRows + kRowWays - 1) / kRowWays;
+  static constexpr int kPerLane = kN / kLanes;  // state indices
+  static constexpr int kMostAhead = kPerLane <= 16 ? 16 / kPerLane : 1;  // rows: 64 registers of states
   static constexpr int kAhead = kRowsPerWarp < kMostAhead ? kRowsPerWarp : kMostAhead;
   static constexpr int kRowTiles = (kRows + kCore - 1) / kCore;
   static constexpr int kDeltaStride = kChannels + 4;
+  static constexpr bool kDecayShared = kPerLane > 8;  // else in registers
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
     return kChannels * rank_pad * 2 + kRowTiles * kCore * (rank_pad * 2 + kDeltaStride * 4) +
-           kRows * (rank + 2 * kN) * 4;
+           kRows * (rank + 2 * kN) * 4 + (kDecayShared ? kN * kChannels * 4 : 0);
   }
 };
 
@@ -74,21 +80,20 @@ __device__ __forceinline__ void CopyRows(const float* from, int count, float* to
   }
 }
 
-// v[i] without a detour through local memory.
-__device__ __forceinline__ float Pick(float4 v, int i) {
-  return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+// The sum over n of a quad of channels from its four partial sums, (s0 + s1) + (s2 + s3). One lane has them all,
+// or four lanes have one each.
+__device__ __forceinline__ float4 SumOverState(const float4 (&s)[4]) {
+  return AddEach(AddEach(s[0], s[1]), AddEach(s[2], s[3]));
 }
-
-// The sums over n of a quad of channels: four lanes hold those of n mod 4 = 0, 1, 2, 3. Each ends up with
-// (s0 + s1) + (s2 + s3) of one channel, QuadChannel().
-__device__ __forceinline__ float SumOverState(float4 sum) {
-  const bool high = threadIdx.x & 1;
-  const bool odd = threadIdx.x & 2;
-  const float p0 = __fadd_rn(high ? sum.z : sum.x, __shfl_xor_sync(~0u, high ? sum.x : sum.z, 1));
-  const float p1 = __fadd_rn(high ? sum.w : sum.y, __shfl_xor_sync(~0u, high ? sum.y : sum.w, 1));
-  return __fadd_rn(odd ? p1 : p0, __shfl_xor_sync(~0u, odd ? p0 : p1, 2));
+__device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
+  float4 sum = s[0];
+#pragma unroll
+  for (int mask = 1; mask < 4; mask *= 2) {
+#pragma unroll
+    for (int q = 0; q < kQuad; ++q) At(sum, q) = __fadd_rn(At(sum, q), __shfl_xor_sync(~0u, At(sum, q), mask));
+  }
+  return sum;
 }
-__device__ __forceinline__ int QuadChannel() { return (threadIdx.x & 1) * 2 + (threadIdx.x >> 1 & 1); }
 
 // One row of a warp: what a lane holds of it.
 template <int kPerLane>
@@ -96,14 +101,14 @@ struct RowStates {
   float* at;  // null: nothing to do
   float4 h[kPerLane];
   uint2 x;
-  std::uint16_t gate;
+  uint2 gate;
 };
 
-template <int kN, int kRows, int kWarps>
-__global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs args) {
+template <int kN, int kRows, int kWarps, int kLanes>
+__global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 2 : 1) StepStates(const StateStepArgs args) {
 #if __CUDA_ARCH__ >= 900
-  using Shape = StateStepShape<kN, kRows, kWarps>;
-  constexpr int kPerLane = kN / 4;  // state indices
+  using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
+  constexpr int kPerLane = Shape::kPerLane;
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ std::uint64_t weights_full;
   __shared__ float scales[3][kRows];
@@ -112,6 +117,7 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
   float* const delta = reinterpret_cast<float*>(dt + Shape::kRowTiles * kCore * args.rank_pad);
   float* const raw = delta + Shape::kRowTiles * kCore * Shape::kDeltaStride;  // (kRows, width): dt, B and C
   const int width = args.rank + 2 * kN;
+  float* const shared_decay = raw + kRows * width;  // (N, kChannels), if there
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int channel0 = blockIdx.x * Shape::kChannels;
@@ -129,16 +135,16 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
     }
   }
 
-  // This lane: channels c .. c+3, state indices n = lane % 4 + 4 i; rows half, half + 2, ...
-  const int c = channel0 + warp % Shape::kGroups * 32 + lane / 4 * kQuad;
-  const int n0 = lane % 4;
-  const int half = warp / Shape::kGroups;
+  // This lane: channels c .. c+3, state indices n0 + kLanes * j; rows way, way + kRowWays, ...
+  const int c = channel0 + warp % Shape::kGroups * Shape::kWarpChannels + lane / kLanes * kQuad;
+  const int n0 = lane % kLanes;
+  const int way = warp / Shape::kGroups;
   const bool exists = c < args.channels;
-  const int own = c + QuadChannel();
+  const std::int64_t n_stride = static_cast<std::int64_t>(kLanes) * args.channels;
   const int lane_slot = lane < row_count ? args.slot_index[row0 + lane] : kNoSlot;
   RowStates<kPerLane> ahead[Shape::kAhead];
   const auto load_states = [&](int i, RowStates<kPerLane>& to) {
-    const int row = half + 2 * i;
+    const int row = way + Shape::kRowWays * i;
     const int slot = __shfl_sync(~0u, lane_slot, row % 32);
     to.at = row < row_count && exists && slot != kNoSlot
                 ? SlotData(args.state, slot) + c + static_cast<std::int64_t>(n0) * args.channels
@@ -146,22 +152,29 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
     if (to.at == nullptr) return;
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j)
-      to.h[j] = __ldcs(reinterpret_cast<const float4*>(to.at + static_cast<std::int64_t>(4 * j) * args.channels));
+      to.h[j] = __ldcs(reinterpret_cast<const float4*>(to.at + j * n_stride));
   };
   const auto load_inputs = [&](int i, RowStates<kPerLane>& to) {
     if (to.at == nullptr) return;
-    to.x = LoadFreshBf16(args.x + args.layout.Index(row0 + half + 2 * i, c));
-    to.gate = __ldcg(args.gate + args.layout.Index(row0 + half + 2 * i, own));
+    to.x = LoadFreshBf16(args.x + args.layout.Index(row0 + way + Shape::kRowWays * i, c));
+    to.gate = LoadFreshBf16(args.gate + args.layout.Index(row0 + way + Shape::kRowWays * i, c));
   };
 #pragma unroll
   for (int i = 0; i < Shape::kAhead; ++i) load_states(i, ahead[i]);
-  float4 decay[kPerLane];
-  if (exists) {
+  float4 decay[Shape::kDecayShared ? 1 : kPerLane];
+  if constexpr (Shape::kDecayShared) {
+    for (int i = threadIdx.x * kQuad; i < kN * Shape::kChannels; i += Shape::kThreads * kQuad) {
+      const int channel = channel0 + i % Shape::kChannels;
+      if (channel < args.channels)
+        hopper::AsyncCopy16(shared_decay + i,
+                            args.decay_log2 + static_cast<std::int64_t>(i / Shape::kChannels) * args.channels + channel);
+    }
+  } else if (exists) {
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j)
-      decay[j] = Load4(args.decay_log2 + static_cast<std::int64_t>(n0 + 4 * j) * args.channels + c);
+      decay[j] = Load4(args.decay_log2 + static_cast<std::int64_t>(n0) * args.channels + j * n_stride + c);
   }
-  const float skip = exists ? args.skip[own] : 0.0f;
+  const float4 skip = exists ? Load4(args.skip + c) : float4{};
   float dt_bias[2];  // of the channels whose delta this lane completes
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -226,37 +239,39 @@ __global__ void __launch_bounds__(kWarps * 32) StepStates(const StateStepArgs ar
   for (int first = 0; first < Shape::kRowsPerWarp; first += Shape::kAhead) {
 #pragma unroll
     for (int i = 0; i < Shape::kAhead; ++i) {
-      const int row = half + 2 * (first + i);
+      const int row = way + Shape::kRowWays * (first + i);
       if (row >= row_count) break;
       RowStates<kPerLane>& states = ahead[i];
       const float4 d = Load4(delta + row * Shape::kDeltaStride + (c - channel0));
       const float4 x = WidenBf16(states.x);
+      const float4 dx = MultiplyEach(d, x);
       const float* const b = raw + row * width + args.rank;
-      float4 sum = {};
+      float4 sum[4 / kLanes] = {};
 #pragma unroll
       for (int j = 0; j < kPerLane; ++j) {
-        float bn = b[n0 + 4 * j];
-        float cn = b[kN + n0 + 4 * j];
+        float bn = b[n0 + kLanes * j];
+        float cn = b[kN + n0 + kLanes * j];
         if (args.norm_eps >= 0.0f) {
           bn = __fmul_rn(bn, scales[1][row]);
           cn = __fmul_rn(cn, scales[2][row]);
         }
+        const float4 a = Shape::kDecayShared
+                             ? Load4(shared_decay + j * kLanes * Shape::kChannels + (c - channel0))
+                             : decay[Shape::kDecayShared ? 0 : j];
         float4& h = states.h[j];
+        float4& partial = sum[j % (4 / kLanes)];
 #pragma unroll
         for (int q = 0; q < kQuad; ++q) {
-          const float dx = __fmul_rn(At(d, q), At(x, q));
-          At(h, q) = __fmaf_rn(Exp2Approx(__fmul_rn(At(d, q), At(decay[j], q))), At(h, q), __fmul_rn(dx, bn));
-          At(sum, q) = __fmaf_rn(At(h, q), cn, At(sum, q));
+          At(h, q) = __fmaf_rn(Exp2Approx(__fmul_rn(At(d, q), At(a, q))), At(h, q), __fmul_rn(At(dx, q), bn));
+          At(partial, q) = __fmaf_rn(At(h, q), cn, At(partial, q));
         }
-        if (states.at != nullptr)
-          __stcs(reinterpret_cast<float4*>(states.at + static_cast<std::int64_t>(4 * j) * args.channels), h);
+        if (states.at != nullptr) __stcs(reinterpret_cast<float4*>(states.at + j * n_stride), h);
       }
-      const float total = SumOverState(sum);
-      if (states.at != nullptr) {
-        const float y = __fmul_rn(__fmaf_rn(skip, Pick(x, QuadChannel()), total),
-                                  __uint_as_float(std::uint32_t{states.gate} << 16));
-        args.y[args.layout.Index(row0 + row, own)] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
-      }
+      float4 y = SumOverState(sum);
+      const float4 gate = WidenBf16(states.gate);
+#pragma unroll
+      for (int q = 0; q < kQuad; ++q) At(y, q) = __fmul_rn(__fmaf_rn(At(skip, q), At(x, q), At(y, q)), At(gate, q));
+      if (states.at != nullptr && n0 == 0) StoreBf16(args.y + args.layout.Index(row0 + row, c), y);
       if constexpr (Shape::kRowsPerWarp > Shape::kAhead) {
         load_states(first + i + Shape::kAhead, states);
         load_inputs(first + i + Shape::kAhead, states);
