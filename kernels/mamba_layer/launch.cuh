@@ -5,8 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
@@ -66,52 +64,39 @@ inline int Multiprocessors() {
   return count;
 }
 
-// Over how many blocks the segments of 16 rows are spread: the fewest that give every multiprocessor nearly the
-// same share of `tiles`, else the most balanced. Results do not depend on it.
-inline int NarrowCluster(int tiles, int segments) {
-  if (const char* forced = std::getenv("NARROW_CLUSTER")) return std::min(std::atoi(forced), segments);
-  constexpr double kBalanced = 0.9;
-  int best = 1;
-  double most = 0;
-  for (int cluster = 1; cluster <= segments; cluster *= 2) {
-    const double waves = static_cast<double>(tiles * cluster) / Multiprocessors();
-    const double balance = waves / std::ceil(waves);
-    if (balance > most) {
-      most = balance;
-      best = cluster;
-    }
-    if (balance >= kBalanced) break;
-  }
-  return best;
-}
-
 template <int kHeight, class Output>
 const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   using Shape = NarrowShape;
   constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
   const int tiles = (args.rows + Shape::kRows - 1) / Shape::kRows;
   args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
-  const int cluster = NarrowCluster(tiles, args.segments);
-  const int segments = args.segments / cluster;
-  const int warps = segments * args.tiles;
+  const int warps = args.segments * args.tiles;
   return Launch(stream, NarrowProduct<kHeight, Output>,
-                {.grid = dim3(cluster, (tiles + args.tiles - 1) / args.tiles),
+                {.grid = dim3((tiles + args.tiles - 1) / args.tiles),
                  .threads = warps * 32,
-                 .shared_bytes = Shape::SharedBytes(segments * args.segment_k, kHeight, warps, cluster),
-                 .cluster = cluster},
+                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps)},
                 args, output);
 }
 
-template <int kColumns, class Output>
+template <int kColumns, int kTiles, int kBudget, class Output>
 const char* LaunchWide(void* stream, const ProductArgs& args, const Output& output) {
-  using Shape = WideShape<kColumns>;
-  return Launch(stream, WideProduct<kColumns, Output>,
+  using Shape = WideShape<kColumns, kTiles, kBudget>;
+  return Launch(stream, WideProduct<kColumns, kTiles, kBudget, Output>,
                 {.grid = dim3(args.segments, (args.columns + kColumns - 1) / kColumns,
-                              (args.rows + kTileRows - 1) / kTileRows),
+                              (args.rows + Shape::kRows - 1) / Shape::kRows),
                  .threads = Shape::kThreads,
                  .shared_bytes = Shape::kSharedBytes,
                  .cluster = args.segments},
                 args, output);
+}
+
+template <int kColumns, class Output>
+const char* LaunchWide(void* stream, const ProductArgs& args, int tile_rows, const Output& output) {
+  constexpr int kShare = 104, kAll = 200;  // KB: two blocks a multiprocessor, or one
+  if (tile_rows > kTileRows) return LaunchWide<kColumns, 2, kAll>(stream, args, output);
+  const int blocks = args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
+  if (blocks <= Multiprocessors()) return LaunchWide<kColumns, 1, kAll>(stream, args, output);
+  return LaunchWide<kColumns, 1, kShare>(stream, args, output);
 }
 
 // output(x weight^T) for `rows` rows of x, a bucket.
@@ -124,17 +109,18 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
                             .columns = rows,
                             .k_pad = weight.k_pad(),
                             .segments = weight.segments(),
-                            .segment_k = weight.segment_k(),
+                            .chunks = weight.chunks(),
+                            .segment_chunks = weight.segment_chunks(),
                             .tiles = 1};
   if (rows == 1) return LaunchNarrow<1>(stream, args, output);
   if (rows == 2) return LaunchNarrow<2>(stream, args, output);
   if (rows == 4) return LaunchNarrow<4>(stream, args, output);
   if (rows == 8) return LaunchNarrow<8>(stream, args, output);
-  if (rows <= 16) return LaunchWide<16>(stream, args, output);
-  if (rows <= 32) return LaunchWide<32>(stream, args, output);
-  if (rows <= 64) return LaunchWide<64>(stream, args, output);
-  if (rows % 128 != 0 && rows % 96 == 0) return LaunchWide<96>(stream, args, output);
-  return LaunchWide<128>(stream, args, output);
+  if (rows <= 16) return LaunchWide<16>(stream, args, weight.tile_rows(), output);
+  if (rows <= 32) return LaunchWide<32>(stream, args, weight.tile_rows(), output);
+  if (rows <= 64) return LaunchWide<64>(stream, args, weight.tile_rows(), output);
+  if (rows % 128 != 0 && rows % 96 == 0) return LaunchWide<96>(stream, args, weight.tile_rows(), output);
+  return LaunchWide<128>(stream, args, weight.tile_rows(), output);
 }
 
 }  // namespace mambad::kernels

@@ -1,7 +1,6 @@
 // y = x W^T for up to 8 rows of x: bound by reading W. A warp owns 16 rows of W and one segment of K and streams
 // them through its own ring in shared memory; the first ring-full is under way before the previous kernel has
-// ended. The segments of 16 rows are spread over the warps of a block and, where that balances the
-// multiprocessors, over the blocks of a cluster; the first block adds their sums in ascending order.
+// ended. The warps of a block hold all segments of their rows, whose sums it adds in ascending order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
 
@@ -13,7 +12,7 @@
 #include "kernels/mamba_layer/row_norm.cuh"
 
 #ifndef NARROW_STAGES
-#define NARROW_STAGES 3
+#define NARROW_STAGES 6
 #endif
 
 namespace mambad::kernels {
@@ -26,14 +25,13 @@ struct NarrowShape {
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 
-  // Shared memory: x (this block's segments), a ring for each warp, the sums of every segment of every tile.
-  static constexpr int SharedBytes(int x_k, int height, int warps, int cluster) {
-    return x_k * height * 2 + warps * kStages * kStageBytes + warps * cluster * kSumFloats * 4;
+  // Shared memory: x, a ring for each warp, each warp's sums.
+  static constexpr int SharedBytes(int k_pad, int height, int warps) {
+    return k_pad * height * 2 + warps * (kStages * kStageBytes + kSumFloats * 4);
   }
 };
 
-// Grid (cluster, blocks of `args.tiles` * 16 rows of W); `cluster` divides the segments, and tiles is 1 where
-// cluster > 1. A block has args.segments / cluster * args.tiles warps.
+// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps.
 template <int kHeight, class Output>
 __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(const ProductArgs args,
                                                                              const Output output) {
@@ -43,21 +41,18 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
   __shared__ float row_scale[kCore];
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
-  const int own_segments = args.segments / gridDim.x;  // of this block
-  const int first_segment = blockIdx.x * own_segments;
-  const int tile = warp / own_segments;
-  const int segment = first_segment + warp % own_segments;
-  const int steps = args.segment_k / kChunkK;
-  const int x_k = own_segments * args.segment_k;
+  const int tile = warp / args.segments;
+  const int chunk0 = warp % args.segments * args.segment_chunks;
+  const int steps = min(args.segment_chunks, args.chunks - chunk0);
   unsigned char* const x_shared = shared;
-  unsigned char* const ring = shared + x_k * kHeight * 2 + warp * Shape::kStages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(shared + x_k * kHeight * 2 +
-                                               blockDim.x / 32 * Shape::kStages * Shape::kStageBytes);
+  unsigned char* const rings = shared + args.k_pad * kHeight * 2;
+  unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
+  float* const sums = reinterpret_cast<float*>(rings + blockDim.x / 32 * Shape::kStages * Shape::kStageBytes);
 
   // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
-  const int row0 = (blockIdx.y * args.tiles + tile) * Shape::kRows;
+  const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
   const std::uint16_t* const weights =
-      args.weights + WeightIndex(row0, segment * args.segment_k, args.k_pad) + lane * 8;
+      args.weights + WeightIndex(row0, chunk0 * kChunkK, args.k_pad) + lane * 8;
   const auto fetch = [&](int step, int stage) {
     if (step < steps) {
 #pragma unroll
@@ -72,11 +67,11 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
 #pragma unroll
   for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
 
-  // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp, in the first block.
-  const int quads = blockIdx.x == 0 ? kHeight * args.tiles * (Shape::kRows / kQuad) : 0;
+  // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp.
+  const int quads = kHeight * args.tiles * (Shape::kRows / kQuad);
   const int column = threadIdx.x / 4 % kHeight;
   const int quad_tile = threadIdx.x / 4 / kHeight;
-  const int m = (blockIdx.y * args.tiles + quad_tile) * Shape::kRows + threadIdx.x % 4 * kQuad;
+  const int m = (blockIdx.x * args.tiles + quad_tile) * Shape::kRows + threadIdx.x % 4 * kQuad;
   const bool owner = threadIdx.x < quads;
   const bool inside = owner && m < args.rows && column < args.columns;
   typename Output::Constants constants = {};
@@ -85,14 +80,12 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
     output.LoadSlot(m, column, operands);
     output.LoadConstants(m, constants);
   }
-  if (gridDim.x > 1) hopper::ClusterArrive();
   hopper::WaitForPrevious();
 
-  const std::uint16_t* const x = args.x + first_segment * args.segment_k * kHeight;
-  for (int i = threadIdx.x; i < x_k * kHeight / 8; i += blockDim.x)
-    hopper::AsyncCopy16(x_shared + i * 16, x + i * 8);
+  for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += blockDim.x)
+    hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
   if (inside) output.LoadFresh(m, column, operands);
-  if (Output::kScaled && blockIdx.x == 0) {
+  if (Output::kScaled) {
     for (int row4 = warp * 4; row4 < kHeight; row4 += blockDim.x / 8) {
       const int row = row4 + lane / 8;
       const float scale = RowScale(output.norm, row, args.columns);
@@ -106,8 +99,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
   const std::uint32_t a_lane =
       hopper::SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
   const std::uint32_t b_lane =
-      hopper::SharedAddress(x_shared) +
-      ((segment - first_segment) * args.segment_k / kCore + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
+      hopper::SharedAddress(x_shared) + (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
   int stage = 0;
   for (int step = 0; step < steps; ++step) {
     hopper::AsyncCopyWait<Shape::kStages - 1>();  // chunk `step` has arrived
@@ -126,26 +118,13 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
     if (++stage == Shape::kStages) stage = 0;
   }
 
-  // sums[tile][segment][column][row], in the first block.
-  float* const own =
-      sums + (tile * args.segments + segment) * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
-  if (gridDim.x == 1) {
-    own[0] = sum[0];
-    own[Shape::kSumStride] = sum[1];
-    own[8] = sum[2];
-    own[Shape::kSumStride + 8] = sum[3];
-    __syncthreads();
-  } else {
-    hopper::ClusterWait();  // all blocks have begun
-    const std::uint32_t first = hopper::AddressInRank(hopper::SharedAddress(own), 0);
-    hopper::StoreToRank(first, sum[0]);
-    hopper::StoreToRank(first + Shape::kSumStride * 4, sum[1]);
-    hopper::StoreToRank(first + 32, sum[2]);
-    hopper::StoreToRank(first + Shape::kSumStride * 4 + 32, sum[3]);
-    hopper::ClusterArrive();
-    if (blockIdx.x != 0) return;
-    hopper::ClusterWait();
-  }
+  // sums[tile][segment][column][row]
+  float* const own_sums = sums + warp * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
+  own_sums[0] = sum[0];
+  own_sums[Shape::kSumStride] = sum[1];
+  own_sums[8] = sum[2];
+  own_sums[Shape::kSumStride + 8] = sum[3];
+  __syncthreads();
   if (warp * 32 >= quads) return;
   float4 total = {};
   if (owner) {

@@ -1,6 +1,6 @@
 // A bf16 weight on a GPU, packed as core matrices, and the order of its sums.
 //
-// The reduction contract: K is cut into `segments` of segment_k; a segment's k16 steps go in ascending order
+// The reduction contract: K is cut into `segments` of segment_chunks() chunks; a segment's k16 steps go in ascending order
 // into one fp32 accumulator that starts at 0, and the segments' sums are added in ascending order. The cut
 // follows from the weight's shape alone, so every kernel gives the same bits for every number of rows.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
@@ -9,6 +9,10 @@
 #include <cstdint>
 
 #include "kernels/mamba_layer/core_matrix.h"
+
+#ifndef PIECES
+#define PIECES 128
+#endif
 
 namespace mambad::kernels {
 
@@ -21,16 +25,18 @@ struct PackedWeight {
 
   int k_pad() const { return static_cast<int>(RoundUp(cols, kChunkK)); }
   int tiles() const { return static_cast<int>(RoundUp(rows, kTileRows) / kTileRows); }
-  // A power of two that divides the chunks. Enough (tile, segment) pieces to occupy a card of 100 to 200
-  // multiprocessors, where K is long enough.
-  int segments() const {
-    constexpr int kEnoughPieces = 400;
-    int count = 1;
-    while (count < kMaxSegments && tiles() * count * 2 <= kEnoughPieces && k_pad() % (2 * count * kChunkK) == 0)
-      count *= 2;
-    return count;
+  int chunks() const { return k_pad() / kChunkK; }
+  // Tiles of this many rows share what the wide product reads of x: few tall ones where there are many.
+  int tile_rows() const { return tiles() >= 64 ? 2 * kTileRows : kTileRows; }
+  int segments() const { return (chunks() + segment_chunks() - 1) / segment_chunks(); }
+  // Enough (tile, segment) pieces to occupy a card of 100 to 150 multiprocessors, where K is long enough. The last
+  // segment may be shorter.
+  int segment_chunks() const {
+    constexpr int kPieces = PIECES;
+    const int tall_tiles = (rows + tile_rows() - 1) / tile_rows();
+    const int most = kPieces / tall_tiles < 1 ? 1 : kPieces / tall_tiles > kMaxSegments ? kMaxSegments : kPieces / tall_tiles;
+    return (chunks() + most - 1) / most;
   }
-  int segment_k() const { return k_pad() / segments(); }
 };
 
 // Packs `from` (rows, cols) row-major bf16, in device memory, into `to`. Null, or what the driver said.

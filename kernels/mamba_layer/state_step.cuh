@@ -49,11 +49,11 @@ struct StateStepShape {
   static constexpr int kRowWays = kWarps / kGroups;  // warps that share a group's rows
   static constexpr int kRowsPerWarp = (kRows + kRowWays - 1) / kRowWays;
   static constexpr int kPerLane = kN / kLanes;  // state indices
-  static constexpr int kMostAhead = kPerLane <= 16 ? 16 / kPerLane : 1;  // rows: 64 registers of states
+  static constexpr int kMostAhead = kLanes == 2 ? 1 : kPerLane <= 16 ? 16 / kPerLane : 1;  // rows
   static constexpr int kAhead = kRowsPerWarp < kMostAhead ? kRowsPerWarp : kMostAhead;
   static constexpr int kRowTiles = (kRows + kCore - 1) / kCore;
   static constexpr int kDeltaStride = kChannels + 4;
-  static constexpr bool kDecayShared = kPerLane > 8;  // else in registers
+  static constexpr bool kDecayShared = kLanes < 4 && kN == 16;  // else in registers
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
     return kChannels * rank_pad * 2 + kRowTiles * kCore * (rank_pad * 2 + kDeltaStride * 4) +
@@ -81,9 +81,18 @@ __device__ __forceinline__ void CopyRows(const float* from, int count, float* to
 }
 
 // The sum over n of a quad of channels from its four partial sums, (s0 + s1) + (s2 + s3). One lane has them all,
-// or four lanes have one each.
+// or two or four lanes share them.
 __device__ __forceinline__ float4 SumOverState(const float4 (&s)[4]) {
   return AddEach(AddEach(s[0], s[1]), AddEach(s[2], s[3]));
+}
+__device__ __forceinline__ float4 SumOverState(const float4 (&s)[2]) {
+  float4 sum;
+#pragma unroll
+  for (int q = 0; q < kQuad; ++q) {
+    const float even = __fadd_rn(At(s[0], q), __shfl_xor_sync(~0u, At(s[0], q), 1));
+    At(sum, q) = __fadd_rn(even, __fadd_rn(At(s[1], q), __shfl_xor_sync(~0u, At(s[1], q), 1)));
+  }
+  return sum;
 }
 __device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
   float4 sum = s[0];
@@ -105,7 +114,7 @@ struct RowStates {
 };
 
 template <int kN, int kRows, int kWarps, int kLanes>
-__global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 2 : 1) StepStates(const StateStepArgs args) {
+__global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 : 2) StepStates(const StateStepArgs args) {
 #if __CUDA_ARCH__ >= 900
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
   constexpr int kPerLane = Shape::kPerLane;
@@ -256,7 +265,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 2 : 1) StepStates(c
           cn = __fmul_rn(cn, scales[2][row]);
         }
         const float4 a = Shape::kDecayShared
-                             ? Load4(shared_decay + j * kLanes * Shape::kChannels + (c - channel0))
+                             ? Load4(shared_decay + (n0 + j * kLanes) * Shape::kChannels + (c - channel0))
                              : decay[Shape::kDecayShared ? 0 : j];
         float4& h = states.h[j];
         float4& partial = sum[j % (4 / kLanes)];
