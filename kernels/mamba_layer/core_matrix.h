@@ -1,0 +1,55 @@
+// Where an element of a bf16 matrix lies on a GPU: 8x8 core matrices, the unit that ldmatrix and unswizzled
+// wgmma read. Eight of them, 64 k of 8 rows, make a row block of 1 KB; row blocks of the same k follow each
+// other, so what one bulk copy fetches (some rows, 64 k) is contiguous. Small copies would be bound by the copy
+// engine: 1 KB each moved 26 GB/s into a multiprocessor.
+//
+//   weights      [tile of 128 rows][chunk of 64 k][row block][k block][8 rows][8 k], padded with zeros
+//   activations  [chunk of 64 k][row block][k block][height rows][8 k]; `height` is 8 or, below 8 rows, all of
+//                them: padding rows would cost their bytes in every block that reads them
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_CORE_MATRIX_H_
+#define MAMBAD_KERNELS_MAMBA_LAYER_CORE_MATRIX_H_
+
+#include <cstdint>
+
+#include "kernels/math/lanes.h"
+
+namespace mambad::kernels {
+
+inline constexpr int kCore = 8;        // rows and k of a core matrix
+inline constexpr int kTileRows = 128;
+inline constexpr int kChunkK = 64;
+inline constexpr int kRowBlockBytes = kCore * kChunkK * 2;
+
+constexpr MAMBAD_LANE std::int64_t RoundUp(std::int64_t value, std::int64_t unit) {
+  return (value + unit - 1) / unit * unit;
+}
+
+// Elements of a packed (rows, cols) weight.
+constexpr std::int64_t PackedElements(std::int64_t rows, std::int64_t cols) {
+  return RoundUp(rows, kTileRows) * RoundUp(cols, kChunkK);
+}
+
+// The index of element (row, k) of a weight; k_pad is its K rounded up to kChunkK.
+constexpr MAMBAD_LANE std::int64_t WeightIndex(int row, int k, int k_pad) {
+  const std::int64_t chunk = static_cast<std::int64_t>(row / kTileRows) * (k_pad / kChunkK) + k / kChunkK;
+  const std::int64_t row_block = chunk * (kTileRows / kCore) + row % kTileRows / kCore;
+  return ((row_block * (kChunkK / kCore) + k % kChunkK / kCore) * kCore + row % kCore) * kCore + k % kCore;
+}
+
+// How the activations of a step of `rows` rows are laid out.
+struct StepLayout {
+  int row_blocks;
+  int height;
+
+  static constexpr MAMBAD_LANE StepLayout Of(int rows) {
+    return {(rows + kCore - 1) / kCore, rows < kCore ? rows : kCore};
+  }
+  constexpr MAMBAD_LANE std::int64_t Index(int row, int k) const {
+    const std::int64_t row_block = static_cast<std::int64_t>(k / kChunkK) * row_blocks + row / kCore;
+    return ((row_block * (kChunkK / kCore) + k % kChunkK / kCore) * height + row % kCore) * kCore + k % kCore;
+  }
+};
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_CORE_MATRIX_H_

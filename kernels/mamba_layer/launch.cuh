@@ -1,0 +1,128 @@
+// Launches of a step's kernels.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_LAUNCH_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "kernels/mamba_layer/narrow_product.cuh"
+#include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/product_args.h"
+#include "kernels/mamba_layer/wide_product.cuh"
+
+namespace mambad::kernels {
+
+inline const char* ErrorText(cudaError_t error) {
+  return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+}
+
+struct LaunchShape {
+  dim3 grid;
+  int threads = 0;
+  int shared_bytes = 0;
+  int cluster = 1;         // along x
+  bool overlaps = true;    // begins before the previous kernel of the stream has ended
+};
+
+template <class... Parameters, class... Arguments>
+const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShape& shape,
+                   const Arguments&... arguments) {
+  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                     shape.shared_bytes);
+      error != cudaSuccess)
+    return cudaGetErrorString(error);
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (shape.overlaps) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.threads;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = attributes;
+  config.numAttrs = count;
+  return ErrorText(cudaLaunchKernelEx(&config, kernel, arguments...));
+}
+
+// How many multiprocessors the current device has.
+inline int Multiprocessors() {
+  static const int count = [] {
+    int device = 0, value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess ||
+        cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
+      return 1;
+    return value;
+  }();
+  return count;
+}
+
+template <int kHeight, class Output>
+const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
+  using Shape = NarrowShape;
+  constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
+  const int tiles = (args.rows + Shape::kRows - 1) / Shape::kRows;
+  args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
+  const int warps = args.segments * args.tiles;
+  return Launch(stream, NarrowProduct<kHeight, Output>,
+                {.grid = dim3((tiles + args.tiles - 1) / args.tiles),
+                 .threads = warps * 32,
+                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps)},
+                args, output);
+}
+
+template <int kColumns, int kTiles, int kBudget, class Output>
+const char* LaunchWide(void* stream, const ProductArgs& args, const Output& output) {
+  using Shape = WideShape<kColumns, kTiles, kBudget>;
+  return Launch(stream, WideProduct<kColumns, kTiles, kBudget, Output>,
+                {.grid = dim3(args.segments, (args.columns + kColumns - 1) / kColumns,
+                              (args.rows + Shape::kRows - 1) / Shape::kRows),
+                 .threads = Shape::kThreads,
+                 .shared_bytes = Shape::kSharedBytes,
+                 .cluster = args.segments},
+                args, output);
+}
+
+template <int kColumns, class Output>
+const char* LaunchWide(void* stream, const ProductArgs& args, int tile_rows, const Output& output) {
+  constexpr int kShare = 104, kAll = 200;  // KB: two blocks a multiprocessor, or one
+  if (tile_rows > kTileRows) return LaunchWide<kColumns, 2, kAll>(stream, args, output);
+  const int blocks = args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
+  if (blocks <= Multiprocessors()) return LaunchWide<kColumns, 1, kAll>(stream, args, output);
+  return LaunchWide<kColumns, 1, kShare>(stream, args, output);
+}
+
+// output(x weight^T) for `rows` rows of x, a bucket.
+template <class Output>
+const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::uint16_t* x, int rows,
+                          const Output& output) {
+  const ProductArgs args = {.weights = weight.data,
+                            .x = x,
+                            .rows = weight.rows,
+                            .columns = rows,
+                            .k_pad = weight.k_pad(),
+                            .segments = weight.segments(),
+                            .chunks = weight.chunks(),
+                            .segment_chunks = weight.segment_chunks(),
+                            .tiles = 1};
+  if (rows == 1) return LaunchNarrow<1>(stream, args, output);
+  if (rows == 2) return LaunchNarrow<2>(stream, args, output);
+  if (rows == 4) return LaunchNarrow<4>(stream, args, output);
+  if (rows == 8) return LaunchNarrow<8>(stream, args, output);
+  if (rows <= 16) return LaunchWide<16>(stream, args, weight.tile_rows(), output);
+  if (rows <= 32) return LaunchWide<32>(stream, args, weight.tile_rows(), output);
+  if (rows <= 64) return LaunchWide<64>(stream, args, weight.tile_rows(), output);
+  if (rows % 128 != 0 && rows % 96 == 0) return LaunchWide<96>(stream, args, weight.tile_rows(), output);
+  return LaunchWide<128>(stream, args, weight.tile_rows(), output);
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_LAUNCH_CUH_

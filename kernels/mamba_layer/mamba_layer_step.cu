@@ -1,0 +1,123 @@
+#include "kernels/mamba_layer/mamba_layer_step.h"
+
+#include "kernels/mamba_layer/launch.cuh"
+#include "kernels/mamba_layer/product_outputs.cuh"
+#include "kernels/mamba_layer/state_step.cuh"
+
+namespace mambad::kernels {
+namespace {
+
+const char* InProj(void* stream, const MambaLayerStepArgs& args) {
+  const MambaLayerShape& shape = args.shape;
+  const MambaLayerWeights& weights = args.weights;
+  const StepBuffers& buffers = args.buffers;
+  const ConvAndGate output = {
+      .norm = {.square_sums = buffers.square_sums, .width = shape.d_model, .eps = args.norm_eps},
+      .bias = weights.in_bias,
+      .conv_weight = weights.conv_weight,
+      .conv_bias = weights.conv_bias,
+      .window = args.window,
+      .slot_index = args.slot_index,
+      .x = buffers.x,
+      .gate = buffers.gate,
+      .channels = shape.d_inner,
+      .conv_width = shape.d_conv,
+      .layout = StepLayout::Of(args.rows)};
+  return LaunchProduct(stream, weights.in_proj, buffers.u, args.rows, output);
+}
+
+const char* XProj(void* stream, const MambaLayerStepArgs& args) {
+  const int width = args.shape.dt_bc_width();
+  const PlainRows<false> output = {.norm = {}, .y = args.buffers.dt_bc, .stride = width, .width = width};
+  return LaunchProduct(stream, args.weights.x_proj, args.buffers.x, args.rows, output);
+}
+
+const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
+  const StepBuffers& buffers = args.buffers;
+  const AddToResidual output = {.norm = {},
+                                .bias = args.weights.out_bias,
+                                .slot_index = args.slot_index,
+                                .residual = buffers.residual,
+                                .next = {.weight = args.next_norm_weight,
+                                         .u = buffers.u,
+                                         .square_sums = buffers.square_sums,
+                                         .width = args.shape.d_model,
+                                         .layout = StepLayout::Of(args.rows)}};
+  return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);
+}
+
+template <int kN, int kRows, int kWarps, int kLanes>
+const char* LaunchStates(void* stream, const StateStepArgs& args) {
+  using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
+  return Launch(stream, StepStates<kN, kRows, kWarps, kLanes>,
+                {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels,
+                              (args.rows + kRows - 1) / kRows),
+                 .threads = Shape::kThreads,
+                 .shared_bytes = Shape::SharedBytes(args.rank, args.rank_pad)},
+                args);
+}
+
+template <int kN>
+const char* StatesOfSize(void* stream, const StateStepArgs& args) {
+  if (args.rows == 1) return LaunchStates<kN, 1, 2, 4>(stream, args);
+  if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
+  if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
+  if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);
+  const char* v = std::getenv("STATE");
+  const int variant = v ? std::atoi(v) : 0;
+  if constexpr (kN == 32) return LaunchStates<kN, 8, 4, 4>(stream, args);
+  if (variant == 1) return LaunchStates<kN, 8, 8, 2>(stream, args);
+  if (variant == 2) return LaunchStates<kN, 16, 8, 2>(stream, args);
+  return LaunchStates<kN, 8, 8, 1>(stream, args);
+}
+
+const char* States(void* stream, const MambaLayerStepArgs& args) {
+  const MambaLayerWeights& weights = args.weights;
+  const StateStepArgs states = {.dt_proj = weights.dt_proj.data,
+                                .dt_bias = weights.dt_bias,
+                                .decay_log2 = weights.decay_log2,
+                                .skip = weights.skip,
+                                .dt_bc = args.buffers.dt_bc,
+                                .x = args.buffers.x,
+                                .gate = args.buffers.gate,
+                                .y = args.buffers.y,
+                                .layout = StepLayout::Of(args.rows),
+                                .state = args.state,
+                                .slot_index = args.slot_index,
+                                .rows = args.rows,
+                                .channels = args.shape.d_inner,
+                                .rank = args.shape.dt_rank,
+                                .rank_pad = weights.dt_proj.k_pad(),
+                                .norm_eps = args.dt_bc_eps};
+  if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states);
+  if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states);
+  return StatesOfSize<32>(stream, states);
+}
+
+bool Aligned(const SlotView& view) {
+  return reinterpret_cast<std::uintptr_t>(view.base) % 16 == 0 && view.slot_stride_bytes % 16 == 0 &&
+         view.layer_offset_bytes % 16 == 0;
+}
+
+}  // namespace
+
+const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
+  if (shape.d_model <= 0 || shape.d_model % kChunkK != 0) return "d_model is not a multiple of 64";
+  if (shape.d_inner <= 0 || shape.d_inner % kChunkK != 0) return "d_inner is not a multiple of 64";
+  if (shape.d_state != 8 && shape.d_state != 16 && shape.d_state != 32) return "d_state is not 8, 16 or 32";
+  if (shape.d_conv < 1 || shape.d_conv > kMaxStepConvWidth) return "d_conv is not 1 to 4";
+  if (shape.dt_rank < 1 || shape.dt_rank > 512) return "dt_rank is not 1 to 512";
+  return nullptr;
+}
+
+const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
+  if (const char* why_not = WhyNotMambaLayerStep(args.shape)) return why_not;
+  if (!IsStepBucket(args.rows)) return "rows is not a bucket";
+  if (!Aligned(args.window) || !Aligned(args.state)) return "slots are not 16-byte aligned";
+  for (const auto phase : {InProj, XProj, States, OutProj}) {
+    if (const char* error = phase(stream, args)) return error;
+  }
+  return nullptr;
+}
+
+}  // namespace mambad::kernels

@@ -1,0 +1,75 @@
+// One decode step of a Mamba-1 layer on a Hopper GPU, fused: four launches that overlap by programmatic
+// dependent launch.
+//
+//   in_proj, norm scale, convolution, SiLU, gate | x_proj | dt_proj, state step, gating | out_proj, residual
+//
+// The norm costs no pass: see row_norm.cuh. The order of a step:
+//   EmbedRows   residual, u and square_sums of layer 0's norm
+//   MambaLayerStep for each layer; `next_norm_weight` is the norm of the layer after it, in the end norm_f
+//   HeadStep    logits
+// The first launch of a step waits for all earlier work of its stream, all others overlap the one before.
+//
+// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h; x (after SiLU) and the
+//   gate are rounded to bf16; convolution, delta, decay, states and the residual stream are fp32 with the
+//   formulas of kernels/math. A row's bits depend on its own session alone, whatever the bucket.
+// Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot rows read and write no slot, and their rows
+//   of the buffers are garbage.
+// Errors:   null when all went well, else what is wrong. Nothing allocates; all may be captured in a graph.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_STEP_H_
+#define MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_STEP_H_
+
+#include <cstdint>
+
+#include "kernels/base/slots.h"
+#include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/step_buffers.h"
+
+namespace mambad::kernels {
+
+// All in device memory, 16-byte aligned.
+struct MambaLayerWeights {
+  PackedWeight in_proj;                // (2 D, M)
+  PackedWeight x_proj;                 // (R + 2 N, D)
+  PackedWeight dt_proj;                // (D, R)
+  PackedWeight out_proj;               // (M, D)
+  const float* in_bias = nullptr;      // (2 D), or null
+  const float* conv_weight = nullptr;  // (K, D), tap-major
+  const float* conv_bias = nullptr;    // (D), or null
+  const float* dt_bias = nullptr;      // (D)
+  const float* decay_log2 = nullptr;   // (N, D), from PackDecay
+  const float* skip = nullptr;         // (D)
+  const float* out_bias = nullptr;     // (M), or null
+};
+
+struct MambaLayerShape {
+  std::int32_t d_model = 0;  // M
+  std::int32_t d_inner = 0;  // D
+  std::int32_t d_state = 0;  // N
+  std::int32_t d_conv = 0;   // K
+  std::int32_t dt_rank = 0;  // R
+
+  int dt_bc_width() const { return dt_rank + 2 * d_state; }
+};
+
+// Null when these kernels can take the shape, else why not (the general path then takes it): M and D multiples
+// of 64, N 8, 16 or 32, K 1 to 4, R up to 512.
+const char* WhyNotMambaLayerStep(const MambaLayerShape& shape);
+
+struct MambaLayerStepArgs {
+  MambaLayerShape shape;
+  MambaLayerWeights weights;
+  StepBuffers buffers;
+  std::int32_t rows = 0;                     // a bucket
+  const std::int32_t* slot_index = nullptr;  // (rows), device memory; written before the step begins
+  SlotView window;                           // (K-1, D) per slot; base, stride and offset multiples of 16
+  SlotView state;                            // (N, D) per slot; likewise
+  float norm_eps = 1e-5f;
+  float dt_bc_eps = -1.0f;  // FalconMamba's weightless norms on dt, B and C; negative: none
+  const float* next_norm_weight = nullptr;  // (M)
+};
+
+const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args);
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_STEP_H_

@@ -1,0 +1,145 @@
+// y = x W^T for up to 8 rows of x: bound by reading W. A warp owns 16 rows of W and one segment of K and streams
+// them through its own ring in shared memory; the first ring-full is under way before the previous kernel has
+// ended. The warps of a block hold all segments of their rows, whose sums it adds in ascending order.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
+
+#include <cstdint>
+
+#include "kernels/mamba_layer/hopper.cuh"
+#include "kernels/mamba_layer/product_args.h"
+#include "kernels/mamba_layer/quad.cuh"
+#include "kernels/mamba_layer/row_norm.cuh"
+
+#ifndef NARROW_STAGES
+#define NARROW_STAGES 6
+#endif
+
+namespace mambad::kernels {
+
+struct NarrowShape {
+  static constexpr int kMaxWarps = 8;
+  static constexpr int kRows = 16;                                    // of W, a warp
+  static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // one chunk of k
+  static constexpr int kStages = NARROW_STAGES;
+  static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
+  static constexpr int kSumFloats = kCore * kSumStride;
+
+  // Shared memory: x, a ring for each warp, each warp's sums.
+  static constexpr int SharedBytes(int k_pad, int height, int warps) {
+    return k_pad * height * 2 + warps * (kStages * kStageBytes + kSumFloats * 4);
+  }
+};
+
+// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps.
+template <int kHeight, class Output>
+__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(const ProductArgs args,
+                                                                             const Output output) {
+#if __CUDA_ARCH__ >= 900
+  using Shape = NarrowShape;
+  extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ float row_scale[kCore];
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int tile = warp / args.segments;
+  const int chunk0 = warp % args.segments * args.segment_chunks;
+  const int steps = min(args.segment_chunks, args.chunks - chunk0);
+  unsigned char* const x_shared = shared;
+  unsigned char* const rings = shared + args.k_pad * kHeight * 2;
+  unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
+  float* const sums = reinterpret_cast<float*>(rings + blockDim.x / 32 * Shape::kStages * Shape::kStageBytes);
+
+  // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
+  const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
+  const std::uint16_t* const weights =
+      args.weights + WeightIndex(row0, chunk0 * kChunkK, args.k_pad) + lane * 8;
+  const auto fetch = [&](int step, int stage) {
+    if (step < steps) {
+#pragma unroll
+      for (int i = 0; i < Shape::kStageBytes / 512; ++i) {
+        hopper::AsyncCopy16(ring + stage * Shape::kStageBytes + i * 512 + lane * 16,
+                            weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK + i * 256);
+      }
+    }
+    hopper::AsyncCopyCommit();
+  };
+  hopper::LaunchDependents();
+#pragma unroll
+  for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
+
+  // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp.
+  const int quads = kHeight * args.tiles * (Shape::kRows / kQuad);
+  const int column = threadIdx.x / 4 % kHeight;
+  const int quad_tile = threadIdx.x / 4 / kHeight;
+  const int m = (blockIdx.x * args.tiles + quad_tile) * Shape::kRows + threadIdx.x % 4 * kQuad;
+  const bool owner = threadIdx.x < quads;
+  const bool inside = owner && m < args.rows && column < args.columns;
+  typename Output::Constants constants = {};
+  typename Output::Operands operands;
+  if (inside) {
+    output.LoadSlot(m, column, operands);
+    output.LoadConstants(m, constants);
+  }
+  hopper::WaitForPrevious();
+
+  for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += blockDim.x)
+    hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
+  if (inside) output.LoadFresh(m, column, operands);
+  if (Output::kScaled) {
+    for (int row4 = warp * 4; row4 < kHeight; row4 += blockDim.x / 8) {
+      const int row = row4 + lane / 8;
+      const float scale = RowScale(output.norm, row, args.columns);
+      if (lane % 8 == 0) row_scale[row] = scale;
+    }
+  }
+  hopper::AsyncCopyWaitAll();
+  __syncthreads();
+
+  float sum[4] = {};
+  const std::uint32_t a_lane =
+      hopper::SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
+  const std::uint32_t b_lane =
+      hopper::SharedAddress(x_shared) + (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
+  int stage = 0;
+  for (int step = 0; step < steps; ++step) {
+    hopper::AsyncCopyWait<Shape::kStages - 1>();  // chunk `step` has arrived
+    __syncwarp();
+    const std::uint32_t a_stage = a_lane + stage * Shape::kStageBytes;
+    const std::uint32_t b_stage = b_lane + step * (kChunkK / kCore) * kHeight * 16;
+    std::uint32_t a[4][4], b[2][4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) hopper::LoadMatrices(a_stage + i * 256, a[i]);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) hopper::LoadMatrices(b_stage + i * 4 * kHeight * 16, b[i]);
+    __syncwarp();
+    fetch(step + Shape::kStages, stage);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) hopper::Mma(sum, a[i], b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
+    if (++stage == Shape::kStages) stage = 0;
+  }
+
+  // sums[tile][segment][column][row]
+  float* const own_sums = sums + warp * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
+  own_sums[0] = sum[0];
+  own_sums[Shape::kSumStride] = sum[1];
+  own_sums[8] = sum[2];
+  own_sums[Shape::kSumStride + 8] = sum[3];
+  __syncthreads();
+  if (warp * 32 >= quads) return;
+  float4 total = {};
+  if (owner) {
+    const float* from = sums + quad_tile * args.segments * Shape::kSumFloats + column * Shape::kSumStride +
+                        threadIdx.x % 4 * kQuad;
+    total = Load4(from);
+#pragma unroll
+    for (int s = 1; s < kMaxSegments; ++s) {
+      if (s < args.segments) total = AddEach(total, Load4(from + s * Shape::kSumFloats));
+    }
+  }
+  output.Apply(m, column, inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants, operands);
+#endif
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_

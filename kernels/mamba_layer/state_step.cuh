@@ -1,0 +1,295 @@
+// dt_proj, the selective state space step and the gate. A block takes `kWarps` * 16 channels of kRows rows: first
+// delta for all of them (a matrix product over the rank), then each warp streams the states of 32 channels, a row
+// at a time, the next rows' on their way. The first states are under way before the previous kernel has ended:
+// nothing else in a step touches them.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_STATE_STEP_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_STATE_STEP_CUH_
+
+#include <cuda_bf16.h>
+
+#include <cstdint>
+
+#include "kernels/base/slots.h"
+#include "kernels/mamba_layer/hopper.cuh"
+#include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/product_outputs.cuh"
+#include "kernels/mamba_layer/quad.cuh"
+#include "kernels/math/exp_approx.cuh"
+#include "kernels/math/ssm.h"
+
+namespace mambad::kernels {
+
+struct StateStepArgs {
+  const std::uint16_t* dt_proj;  // packed (D, R)
+  const float* dt_bias;          // (D)
+  const float* decay_log2;       // (N, D)
+  const float* skip;             // (D)
+  const float* dt_bc;            // (rows, R + 2 N)
+  const std::uint16_t* x;        // (rows, D)
+  const std::uint16_t* gate;     // (rows, D)
+  std::uint16_t* y;              // (rows, D)
+  StepLayout layout;             // of x, gate and y
+  SlotView state;                // (N, D) per slot
+  const std::int32_t* slot_index;
+  std::int32_t rows;      // B
+  std::int32_t channels;  // D
+  std::int32_t rank;      // R
+  std::int32_t rank_pad;  // of dt_proj
+  float norm_eps;         // of the weightless norms on dt, B and C; negative: none
+};
+
+// kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads, nothing to
+// exchange).
+template <int kN, int kRows, int kWarps, int kLanes>
+struct StateStepShape {
+  static constexpr int kThreads = kWarps * 32;
+  static constexpr int kChannels = kWarps * 16;
+  static constexpr int kWarpChannels = 32 / kLanes * kQuad;
+  static constexpr int kGroups = kChannels / kWarpChannels;
+  static constexpr int kRowWays = kWarps / kGroups;  // warps that share a group's rows
+  static constexpr int kRowsPerWarp = (kRows + kRowWays - 1) / kRowWays;
+  static constexpr int kPerLane = kN / kLanes;  // state indices
+  static constexpr int kMostAhead = kLanes == 2 ? 1 : kPerLane <= 16 ? 16 / kPerLane : 1;  // rows
+  static constexpr int kAhead = kRowsPerWarp < kMostAhead ? kRowsPerWarp : kMostAhead;
+  static constexpr int kRowTiles = (kRows + kCore - 1) / kCore;
+  static constexpr int kDeltaStride = kChannels + 4;
+  static constexpr bool kDecayShared = kLanes < 4 && kN == 16;  // else in registers
+
+  static constexpr int SharedBytes(int rank, int rank_pad) {
+    return kChannels * rank_pad * 2 + kRowTiles * kCore * (rank_pad * 2 + kDeltaStride * 4) +
+           kRows * (rank + 2 * kN) * 4 + (kDecayShared ? kN * kChannels * 4 : 0);
+  }
+};
+
+// The scale of a weightless norm over `width` floats of shared memory, in every lane.
+__device__ __forceinline__ float PlainScale(const float* values, int width, float eps) {
+  float sum = 0.0f;
+  for (int i = threadIdx.x % 32; i < width; i += 32) sum = __fadd_rn(sum, __fmul_rn(values[i], values[i]));
+#pragma unroll
+  for (int mask = 16; mask > 0; mask /= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, mask));
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, static_cast<float>(width)), eps)));
+}
+
+// `count` floats from L2 to shared memory, 16 bytes at a time where they may; AsyncCopyWaitAll, then a barrier.
+template <int kThreads>
+__device__ __forceinline__ void CopyRows(const float* from, int count, float* to) {
+  if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && count % kQuad == 0) {
+    for (int i = threadIdx.x * kQuad; i < count; i += kThreads * kQuad) hopper::AsyncCopy16(to + i, from + i);
+  } else {
+    for (int i = threadIdx.x; i < count; i += kThreads) to[i] = __ldcg(from + i);
+  }
+}
+
+// The sum over n of a quad of channels from its four partial sums, (s0 + s1) + (s2 + s3). One lane has them all,
+// or two or four lanes share them.
+__device__ __forceinline__ float4 SumOverState(const float4 (&s)[4]) {
+  return AddEach(AddEach(s[0], s[1]), AddEach(s[2], s[3]));
+}
+__device__ __forceinline__ float4 SumOverState(const float4 (&s)[2]) {
+  float4 sum;
+#pragma unroll
+  for (int q = 0; q < kQuad; ++q) {
+    const float even = __fadd_rn(At(s[0], q), __shfl_xor_sync(~0u, At(s[0], q), 1));
+    At(sum, q) = __fadd_rn(even, __fadd_rn(At(s[1], q), __shfl_xor_sync(~0u, At(s[1], q), 1)));
+  }
+  return sum;
+}
+__device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
+  float4 sum = s[0];
+#pragma unroll
+  for (int mask = 1; mask < 4; mask *= 2) {
+#pragma unroll
+    for (int q = 0; q < kQuad; ++q) At(sum, q) = __fadd_rn(At(sum, q), __shfl_xor_sync(~0u, At(sum, q), mask));
+  }
+  return sum;
+}
+
+// One row of a warp: what a lane holds of it.
+template <int kPerLane>
+struct RowStates {
+  float* at;  // null: nothing to do
+  float4 h[kPerLane];
+  uint2 x;
+  uint2 gate;
+};
+
+template <int kN, int kRows, int kWarps, int kLanes>
+__global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 : 2) StepStates(const StateStepArgs args) {
+#if __CUDA_ARCH__ >= 900
+  using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
+  constexpr int kPerLane = Shape::kPerLane;
+  extern __shared__ __align__(128) unsigned char shared[];
+  __shared__ std::uint64_t weights_full;
+  __shared__ float scales[3][kRows];
+  unsigned char* const weights = shared;
+  std::uint16_t* const dt = reinterpret_cast<std::uint16_t*>(weights + Shape::kChannels * args.rank_pad * 2);
+  float* const delta = reinterpret_cast<float*>(dt + Shape::kRowTiles * kCore * args.rank_pad);
+  float* const raw = delta + Shape::kRowTiles * kCore * Shape::kDeltaStride;  // (kRows, width): dt, B and C
+  const int width = args.rank + 2 * kN;
+  float* const shared_decay = raw + kRows * width;  // (N, kChannels), if there
+  const int warp = threadIdx.x / 32;
+  const int lane = threadIdx.x % 32;
+  const int channel0 = blockIdx.x * Shape::kChannels;
+  const int row0 = blockIdx.y * kRows;
+  const int row_count = min(kRows, args.rows - row0);
+
+  hopper::LaunchDependents();
+  if (threadIdx.x == 0) {
+    hopper::BarrierInit(&weights_full, 1);
+    hopper::BarrierInitFence();
+    hopper::BarrierExpect(&weights_full, Shape::kChannels * args.rank_pad * 2);
+    for (int k = 0; k < args.rank_pad; k += kChunkK) {
+      hopper::BulkCopy(weights + k * Shape::kChannels * 2, args.dt_proj + WeightIndex(channel0, k, args.rank_pad),
+                       Shape::kChannels * kChunkK * 2, &weights_full);
+    }
+  }
+
+  // This lane: channels c .. c+3, state indices n0 + kLanes * j; rows way, way + kRowWays, ...
+  const int c = channel0 + warp % Shape::kGroups * Shape::kWarpChannels + lane / kLanes * kQuad;
+  const int n0 = lane % kLanes;
+  const int way = warp / Shape::kGroups;
+  const bool exists = c < args.channels;
+  const std::int64_t n_stride = static_cast<std::int64_t>(kLanes) * args.channels;
+  const int lane_slot = lane < row_count ? args.slot_index[row0 + lane] : kNoSlot;
+  RowStates<kPerLane> ahead[Shape::kAhead];
+  const auto load_states = [&](int i, RowStates<kPerLane>& to) {
+    const int row = way + Shape::kRowWays * i;
+    const int slot = __shfl_sync(~0u, lane_slot, row % 32);
+    to.at = row < row_count && exists && slot != kNoSlot
+                ? SlotData(args.state, slot) + c + static_cast<std::int64_t>(n0) * args.channels
+                : nullptr;
+    if (to.at == nullptr) return;
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j)
+      to.h[j] = __ldcs(reinterpret_cast<const float4*>(to.at + j * n_stride));
+  };
+  const auto load_inputs = [&](int i, RowStates<kPerLane>& to) {
+    if (to.at == nullptr) return;
+    to.x = LoadFreshBf16(args.x + args.layout.Index(row0 + way + Shape::kRowWays * i, c));
+    to.gate = LoadFreshBf16(args.gate + args.layout.Index(row0 + way + Shape::kRowWays * i, c));
+  };
+#pragma unroll
+  for (int i = 0; i < Shape::kAhead; ++i) load_states(i, ahead[i]);
+  float4 decay[Shape::kDecayShared ? 1 : kPerLane];
+  if constexpr (Shape::kDecayShared) {
+    for (int i = threadIdx.x * kQuad; i < kN * Shape::kChannels; i += Shape::kThreads * kQuad) {
+      const int channel = channel0 + i % Shape::kChannels;
+      if (channel < args.channels)
+        hopper::AsyncCopy16(shared_decay + i,
+                            args.decay_log2 + static_cast<std::int64_t>(i / Shape::kChannels) * args.channels + channel);
+    }
+  } else if (exists) {
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j)
+      decay[j] = Load4(args.decay_log2 + static_cast<std::int64_t>(n0) * args.channels + j * n_stride + c);
+  }
+  const float4 skip = exists ? Load4(args.skip + c) : float4{};
+  float dt_bias[2];  // of the channels whose delta this lane completes
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int channel = channel0 + warp * 16 + lane / 4 + i * 8;
+    dt_bias[i] = channel < args.channels ? args.dt_bias[channel] : 0.0f;
+  }
+  hopper::WaitForPrevious();
+
+  CopyRows<Shape::kThreads>(args.dt_bc + static_cast<std::int64_t>(row0) * width, row_count * width, raw);
+#pragma unroll
+  for (int i = 0; i < Shape::kAhead; ++i) load_inputs(i, ahead[i]);
+  hopper::AsyncCopyWaitAll();
+  __syncthreads();
+  constexpr StepLayout dt_layout = StepLayout::Of(Shape::kRowTiles * kCore);
+  for (int row = warp; row < Shape::kRowTiles * kCore; row += kWarps) {
+    const float* from = raw + row * width;
+    for (int k = lane; k < args.rank_pad; k += 32) {
+      const float value = row < row_count && k < args.rank ? from[k] : 0.0f;
+      dt[dt_layout.Index(row, k)] = __bfloat16_as_ushort(__float2bfloat16_rn(value));
+    }
+    if (row < row_count && args.norm_eps >= 0.0f) {
+      const int begin[] = {0, args.rank, args.rank + kN, width};
+#pragma unroll
+      for (int i = 0; i < 3; ++i) {
+        const float scale = PlainScale(from + begin[i], begin[i + 1] - begin[i], args.norm_eps);
+        if (lane == 0) scales[i][row] = scale;
+      }
+    }
+  }
+  __syncthreads();
+
+  hopper::BarrierWait(&weights_full, 0);
+#pragma unroll
+  for (int row_tile = 0; row_tile < Shape::kRowTiles; ++row_tile) {  // delta of 16 channels by 8 rows
+    float sum[4] = {};
+    const std::uint32_t a_lane = hopper::SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes +
+                                 lane / 16 * 128 + lane % 8 * 16;
+    const std::uint32_t b_lane = hopper::SharedAddress(dt) + lane / 8 * 128 + lane % 8 * 16;
+    for (int k = 0; k < args.rank; k += 32) {
+      std::uint32_t a0[4], a1[4], b[4];
+      const std::uint32_t a = a_lane + k / kChunkK * (Shape::kChannels * kChunkK * 2) + k % kChunkK * 16;
+      hopper::LoadMatrices(a, a0);
+      hopper::LoadMatrices(a + 256, a1);
+      hopper::LoadMatrices(
+          b_lane + (k / kChunkK * Shape::kRowTiles + row_tile) * kRowBlockBytes + k % kChunkK * 16, b);
+      hopper::Mma(sum, a0, b[0], b[1]);
+      hopper::Mma(sum, a1, b[2], b[3]);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int channel = warp * 16 + lane / 4 + i / 2 * 8;
+      const int row = row_tile * kCore + lane % 4 * 2 + i % 2;
+      if (row >= row_count) continue;
+      float product = sum[i];
+      if (args.norm_eps >= 0.0f) product = __fmul_rn(product, scales[0][row]);
+      delta[row * Shape::kDeltaStride + channel] = Delta(F32x1{product}, F32x1{dt_bias[i / 2]}).v;
+    }
+  }
+  __syncthreads();
+
+#pragma unroll 1
+  for (int first = 0; first < Shape::kRowsPerWarp; first += Shape::kAhead) {
+#pragma unroll
+    for (int i = 0; i < Shape::kAhead; ++i) {
+      const int row = way + Shape::kRowWays * (first + i);
+      if (row >= row_count) break;
+      RowStates<kPerLane>& states = ahead[i];
+      const float4 d = Load4(delta + row * Shape::kDeltaStride + (c - channel0));
+      const float4 x = WidenBf16(states.x);
+      const float4 dx = MultiplyEach(d, x);
+      const float* const b = raw + row * width + args.rank;
+      float4 sum[4 / kLanes] = {};
+#pragma unroll
+      for (int j = 0; j < kPerLane; ++j) {
+        float bn = b[n0 + kLanes * j];
+        float cn = b[kN + n0 + kLanes * j];
+        if (args.norm_eps >= 0.0f) {
+          bn = __fmul_rn(bn, scales[1][row]);
+          cn = __fmul_rn(cn, scales[2][row]);
+        }
+        const float4 a = Shape::kDecayShared
+                             ? Load4(shared_decay + (n0 + j * kLanes) * Shape::kChannels + (c - channel0))
+                             : decay[Shape::kDecayShared ? 0 : j];
+        float4& h = states.h[j];
+        float4& partial = sum[j % (4 / kLanes)];
+#pragma unroll
+        for (int q = 0; q < kQuad; ++q) {
+          At(h, q) = __fmaf_rn(Exp2Approx(__fmul_rn(At(d, q), At(a, q))), At(h, q), __fmul_rn(At(dx, q), bn));
+          At(partial, q) = __fmaf_rn(At(h, q), cn, At(partial, q));
+        }
+        if (states.at != nullptr) __stcs(reinterpret_cast<float4*>(states.at + j * n_stride), h);
+      }
+      float4 y = SumOverState(sum);
+      const float4 gate = WidenBf16(states.gate);
+#pragma unroll
+      for (int q = 0; q < kQuad; ++q) At(y, q) = __fmul_rn(__fmaf_rn(At(skip, q), At(x, q), At(y, q)), At(gate, q));
+      if (states.at != nullptr && n0 == 0) StoreBf16(args.y + args.layout.Index(row0 + row, c), y);
+      if constexpr (Shape::kRowsPerWarp > Shape::kAhead) {
+        load_states(first + i + Shape::kAhead, states);
+        load_inputs(first + i + Shape::kAhead, states);
+      }
+    }
+  }
+#endif
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_STATE_STEP_CUH_

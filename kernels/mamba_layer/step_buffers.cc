@@ -1,0 +1,49 @@
+#include "kernels/mamba_layer/step_buffers.h"
+
+#include "kernels/mamba_layer/core_matrix.h"
+
+namespace mambad::kernels {
+namespace {
+
+class Cutter {
+ public:
+  explicit Cutter(std::byte* memory) : memory_(memory) {}
+
+  template <class T>
+  T* Take(std::int64_t count) {
+    std::byte* const taken = memory_ == nullptr ? nullptr : memory_ + bytes_;
+    bytes_ += static_cast<std::size_t>(RoundUp(count * static_cast<std::int64_t>(sizeof(T)), 256));
+    return reinterpret_cast<T*>(taken);
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* memory_;
+  std::size_t bytes_ = 0;
+};
+
+StepBuffers Cut(Cutter& cutter, int rows, int d_model, int d_inner, int dt_bc_width) {
+  const std::int64_t padded = RoundUp(rows, kMaxTileColumns);
+  return {.residual = cutter.Take<float>(padded * d_model),
+          .u = cutter.Take<std::uint16_t>(padded * d_model),
+          .square_sums = cutter.Take<float>(padded * d_model / 16),
+          .x = cutter.Take<std::uint16_t>(padded * d_inner),
+          .gate = cutter.Take<std::uint16_t>(padded * d_inner),
+          .dt_bc = cutter.Take<float>(padded * dt_bc_width),
+          .y = cutter.Take<std::uint16_t>(padded * d_inner)};
+}
+
+}  // namespace
+
+std::size_t StepBufferBytes(int rows, int d_model, int d_inner, int dt_bc_width) {
+  Cutter cutter(nullptr);
+  Cut(cutter, rows, d_model, d_inner, dt_bc_width);
+  return cutter.bytes();
+}
+
+StepBuffers BindStepBuffers(std::byte* memory, int rows, int d_model, int d_inner, int dt_bc_width) {
+  Cutter cutter(memory);
+  return Cut(cutter, rows, d_model, d_inner, dt_bc_width);
+}
+
+}  // namespace mambad::kernels

@@ -1,0 +1,36 @@
+// What one step's kernels hand to each other, in device memory. Rows are a bucket of rows (see IsStepBucket);
+// unused ones have kNoSlot. Matrices that a product reads are bf16 core matrices in StepLayout::Of(rows).
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_STEP_BUFFERS_H_
+#define MAMBAD_KERNELS_MAMBA_LAYER_STEP_BUFFERS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mambad::kernels {
+
+inline constexpr int kMaxStepRows = 512;
+inline constexpr int kMaxTileColumns = 128;
+
+// 1, 2, 4, 8, or a multiple of 8 up to kMaxStepRows.
+constexpr bool IsStepBucket(int rows) {
+  return rows == 1 || rows == 2 || rows == 4 || (rows > 0 && rows <= kMaxStepRows && rows % 8 == 0);
+}
+
+struct StepBuffers {
+  float* residual = nullptr;     // (rows, M)
+  std::uint16_t* u = nullptr;    // (rows, M): residual times the next norm's weight
+  float* square_sums = nullptr;  // (rows, M / 16): of the residual
+  std::uint16_t* x = nullptr;    // (rows, D), after convolution and SiLU
+  std::uint16_t* gate = nullptr; // (rows, D)
+  float* dt_bc = nullptr;        // (rows, R + 2 N)
+  std::uint16_t* y = nullptr;    // (rows, D)
+};
+
+// Bytes of buffers for up to `rows` rows; BindStepBuffers cuts them out of 256-byte aligned device memory.
+// Rows are rounded up to the widest tile: a tile's spare columns read what lies there.
+std::size_t StepBufferBytes(int rows, int d_model, int d_inner, int dt_bc_width);
+StepBuffers BindStepBuffers(std::byte* memory, int rows, int d_model, int d_inner, int dt_bc_width);
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_STEP_BUFFERS_H_

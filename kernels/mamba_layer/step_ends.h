@@ -1,0 +1,36 @@
+// The two ends of a decode step: embedding rows in, logits out. See mamba_layer_step.h.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_STEP_ENDS_H_
+#define MAMBAD_KERNELS_MAMBA_LAYER_STEP_ENDS_H_
+
+#include <cstdint>
+
+#include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/step_buffers.h"
+
+namespace mambad::kernels {
+
+struct EmbedRowsArgs {
+  PackedWeight embedding;                // (V, M)
+  const std::int32_t* tokens = nullptr;  // (rows), device memory, each in [0, V)
+  std::int32_t rows = 0;                 // a bucket
+  const float* norm_weight = nullptr;    // (M): of layer 0
+  StepBuffers buffers;
+};
+
+// The first launch of a step: it waits for all earlier work of the stream.
+const char* EmbedRows(void* stream, const EmbedRowsArgs& args);
+
+struct HeadStepArgs {
+  PackedWeight head;          // (V, M)
+  StepBuffers buffers;        // u of norm_f
+  std::int32_t rows = 0;      // a bucket
+  float norm_eps = 1e-5f;
+  float* logits = nullptr;    // (rows, V)
+  std::int64_t stride = 0;    // floats between rows, >= V
+};
+
+const char* HeadStep(void* stream, const HeadStepArgs& args);
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_STEP_ENDS_H_

@@ -1,0 +1,196 @@
+// y = x W^T for 16 rows of x and more: wgmma on one or two tiles of W by kColumns rows of x. Each
+// warpgroup multiplies 64 rows of W. The segments of K go to the blocks of a cluster, each
+// of which completes a share of the tile's rows from everybody's sums, in ascending order.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
+
+#include <cstdint>
+
+#include "kernels/mamba_layer/hopper.cuh"
+#include "kernels/mamba_layer/product_args.h"
+#include "kernels/mamba_layer/quad.cuh"
+#include "kernels/mamba_layer/row_norm.cuh"
+#include "kernels/mamba_layer/wgmma.cuh"
+
+namespace mambad::kernels {
+
+// kTiles of W's tiles above each other; kBudget KB of shared memory.
+template <int kColumns, int kTiles, int kBudget>
+struct WideShape {
+  static constexpr int kRows = kTiles * kTileRows;
+  static constexpr int kThreads = kTiles * 256;
+  static constexpr int kTileBytes = kTileRows / kCore * kRowBlockBytes;  // of one chunk of k
+  static constexpr int kWeightBytes = kTiles * kTileBytes;
+  static constexpr int kStageBytes = kWeightBytes + kColumns / kCore * kRowBlockBytes;
+  static constexpr int kSumStride = kRows + 4;  // floats between columns of the tile's sums
+  static constexpr int kSumBytes = kColumns * kSumStride * 4;
+  static constexpr int kMostStages = 6;
+  static constexpr int kFitting = kBudget * 1024 / kStageBytes;
+  static constexpr int kStages = kFitting < kMostStages ? kFitting : kMostStages;
+  static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;
+  static constexpr int kSharedBytes = kRingBytes + kColumns * 4;
+};
+
+// kBytes that lie together, 16 a thread of kThreads at a time.
+template <int kBytes, int kThreads>
+__device__ __forceinline__ void CopyBlock(unsigned char* to, const std::uint16_t* from) {
+#pragma unroll
+  for (int at = 0; at < kBytes; at += kThreads * 16) {
+    const int offset = at + threadIdx.x % kThreads * 16;
+    if (kBytes % (kThreads * 16) == 0 || offset < kBytes)
+      hopper::AsyncCopy16(to + offset, reinterpret_cast<const unsigned char*>(from) + offset);
+  }
+}
+
+// The sums of one segment, a warpgroup 64 rows. Chunks of both operands come through a ring in shared memory.
+template <class Shape, int kColumns>
+__device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_tile, int column0, int chunk0, int steps,
+                                             unsigned char* ring, float (&sum)[kColumns / 2]) {
+  const int group = threadIdx.x / 128;
+  const int row_blocks = (args.columns + kCore - 1) / kCore;  // of x
+  const int part = threadIdx.x / 256;  // a tile of W for 256 threads
+  const std::uint16_t* const weights =
+      args.weights + (static_cast<std::int64_t>(first_tile + part) * args.chunks + chunk0) * kTileRows * kChunkK;
+  const bool tile_exists = (first_tile + part) * kTileRows < args.rows;
+  const std::uint16_t* const x = args.x + (static_cast<std::int64_t>(chunk0) * row_blocks * kCore + column0) * kChunkK;
+  const auto fetch_weights = [&](int step, int stage) {
+    if (step < steps && tile_exists)
+      CopyBlock<Shape::kTileBytes, 256>(ring + stage * Shape::kStageBytes + part * Shape::kTileBytes,
+                                        weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK);
+  };
+  const auto fetch_x = [&](int step, int stage) {
+    if (step < steps)
+      CopyBlock<Shape::kStageBytes - Shape::kWeightBytes, Shape::kThreads>(
+          ring + stage * Shape::kStageBytes + Shape::kWeightBytes,
+          x + static_cast<std::int64_t>(step) * row_blocks * kCore * kChunkK);
+    hopper::AsyncCopyCommit();
+  };
+#pragma unroll
+  for (int i = 0; i < Shape::kStages - 1; ++i) fetch_weights(i, i);
+  hopper::WaitForPrevious();
+#pragma unroll
+  for (int i = 0; i < Shape::kStages - 1; ++i) fetch_x(i, i);
+
+  int stage = 0;
+  int free_stage = Shape::kStages - 1;
+  for (int step = 0; step < steps; ++step) {
+    hopper::AsyncCopyWait<Shape::kStages - 2>();
+    hopper::SharedFence();
+    hopper::WarpgroupWait<0>();
+    __syncthreads();  // chunk `step` has arrived, the one before it is read
+    const unsigned char* const at = ring + stage * Shape::kStageBytes;
+    const std::uint64_t a = hopper::MatrixDescriptor(at + group * (Shape::kTileBytes / 2), kRowBlockBytes);
+    const std::uint64_t b = hopper::MatrixDescriptor(at + Shape::kWeightBytes, kRowBlockBytes);
+    hopper::WarpgroupFence();
+#pragma unroll
+    for (int i = 0; i < kChunkK / 16; ++i)
+      hopper::WarpgroupMma<kColumns>::Run(sum, a + i * (256 >> 4), b + i * (256 >> 4));
+    hopper::WarpgroupCommit();
+    fetch_weights(step + Shape::kStages - 1, free_stage);
+    fetch_x(step + Shape::kStages - 1, free_stage);
+    free_stage = stage;
+    if (++stage == Shape::kStages) stage = 0;
+  }
+  hopper::WarpgroupWait<0>();
+}
+
+// sums[column][row]. Warp w holds rows 16 w + lane / 4 (+ 8), columns 8 j + lane % 4 * 2 (+ 1).
+template <int kStride, int kColumns>
+__device__ __forceinline__ void StoreWideSums(const float (&sum)[kColumns / 2], float* sums) {
+  const int lane = threadIdx.x % 32;
+  float* to = sums + lane % 4 * 2 * kStride + threadIdx.x / 32 * 16 + lane / 4;
+#pragma unroll
+  for (int j = 0; j < kColumns / 8; ++j) {
+    to[(8 * j) * kStride] = sum[4 * j];
+    to[(8 * j + 1) * kStride] = sum[4 * j + 1];
+    to[(8 * j) * kStride + 8] = sum[4 * j + 2];
+    to[(8 * j + 1) * kStride + 8] = sum[4 * j + 3];
+  }
+}
+
+// The quad that a thread completes: 16 rows of W by 8 columns a warp. Blocks of 16 rows go round the cluster.
+template <class Shape, int kColumns>
+struct WideItem {
+  int index;
+
+  __device__ __forceinline__ int column() const { return index / 4 % kColumns; }
+  __device__ __forceinline__ int row_in_tile() const {
+    return (index / 4 / kColumns * gridDim.x + blockIdx.x) * 16 + index % 4 * kQuad;
+  }
+  __device__ __forceinline__ int m() const { return blockIdx.z * Shape::kRows + row_in_tile(); }
+  __device__ __forceinline__ bool Inside(const ProductArgs& args, int column0) const {
+    return m() < args.rows && column0 + column() < args.columns;
+  }
+};
+
+// Grid (segments, tiles of columns, tiles of rows), cluster (segments, 1, 1).
+template <int kColumns, int kTiles, int kBudget, class Output>
+__global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct(const ProductArgs args, const Output output) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using Shape = WideShape<kColumns, kTiles, kBudget>;
+  using Item = WideItem<Shape, kColumns>;
+  extern __shared__ __align__(128) unsigned char shared[];
+  float* const row_scale = reinterpret_cast<float*>(shared + Shape::kRingBytes);
+  float* const sums = reinterpret_cast<float*>(shared);  // takes the ring's place in the end
+  const int column0 = blockIdx.y * kColumns;
+  const int chunk0 = blockIdx.x * args.segment_chunks;
+  const int steps = min(args.segment_chunks, args.chunks - chunk0);
+  const int share = (Shape::kRows / 16 - blockIdx.x + gridDim.x - 1) / gridDim.x;  // 16-row blocks to complete
+  const int count = share * kColumns * 4;
+
+  hopper::LaunchDependents();
+  if (gridDim.x > 1) hopper::ClusterArrive();
+  for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
+    const Item item = {index};
+    if (item.Inside(args, column0)) output.Prefetch(item.m(), column0 + item.column());
+  }
+  {
+    float sum[kColumns / 2];
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0.0f;
+    MultiplyWide<Shape, kColumns>(args, blockIdx.z * kTiles, column0, chunk0, steps, shared, sum);
+    __syncthreads();  // the ring is free
+    StoreWideSums<Shape::kSumStride, kColumns>(sum, sums);
+  }
+  if (gridDim.x > 1) hopper::ClusterWait();  // all have begun
+  if (Output::kScaled) {
+    // Each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
+    for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns; four += Shape::kThreads / 32 * gridDim.x) {
+      const int row = four * 4 + threadIdx.x % 32 / 8;
+      const float scale = RowScale(output.norm, column0 + row, args.columns);
+      if (threadIdx.x % 8 < gridDim.x)
+        hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + row), threadIdx.x % 8), scale);
+    }
+  }
+  if (gridDim.x > 1) {
+    hopper::ClusterSync();
+  } else {
+    __syncthreads();
+  }
+  for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
+    const Item item = {index};
+    const bool inside = item.Inside(args, column0);
+    typename Output::Constants constants = {};
+    typename Output::Operands operands;
+    float4 total = {};
+    if (inside) {
+      output.LoadSlot(item.m(), column0 + item.column(), operands);
+      output.LoadFresh(item.m(), column0 + item.column(), operands);
+      output.LoadConstants(item.m(), constants);
+      const std::uint32_t from = hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile());
+      total = hopper::LoadFromRank(hopper::AddressInRank(from, 0));
+#pragma unroll
+      for (int s = 1; s < kMaxSegments; ++s) {
+        if (s < gridDim.x) total = AddEach(total, hopper::LoadFromRank(hopper::AddressInRank(from, s)));
+      }
+    }
+    output.Apply(item.m(), column0 + item.column(), inside, total,
+                 Output::kScaled && inside ? row_scale[item.column()] : 1.0f, constants, operands);
+  }
+  if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
+#endif
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
