@@ -1,5 +1,5 @@
 // The prompt path of a Mamba layer on a GPU: proves it against a plain fp64 reference and against itself, then
-// times it. Build: see BASELINE.md. Arguments: check | time | both.
+// times it. Build: see BASELINE.md. Arguments: check | time | both | profile.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -621,6 +621,13 @@ int main(int argc, char** argv) {
   cudaDeviceProp device;
   MUST(cudaGetDeviceProperties(&device, 0));
   std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
+  if (mode == "profile") {  // one layer of 2.8b, twice, for a profiler
+    const Timed timed({"2.8b", 2560, 5120, 160, 2}, 1, 2048);
+    MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, nullptr));
+    for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, nullptr));
+    MUST(cudaDeviceSynchronize());
+    return 0;
+  }
   if (mode != "time") {
     CompareProducts();
     if (!Check()) return 1;

@@ -49,7 +49,7 @@ __device__ __forceinline__ void ArriveCluster(std::uint64_t* barrier, std::uint3
       "{\n"
       ".reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
       "}\n" ::"r"(SharedAddress(barrier)),
       "r"(rank)
       : "memory");
@@ -60,7 +60,7 @@ __device__ __forceinline__ void WaitBarrier(std::uint64_t* barrier, std::uint32_
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
       "@done bra finished;\n"
       "bra again;\n"
       "finished:\n"
@@ -78,14 +78,28 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, 
       : "memory");
 }
 
-// The same, into the same place of every block in `mask`, each counting at its own barrier.
-__device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes,
-                                                  std::uint64_t* barrier, std::uint16_t mask) {
+// A box of a tensor at element (x, y), into the same place of every block in `mask`, each counting at its own
+// barrier.
+__device__ __forceinline__ void TensorCopyMulticast(void* to, const void* map, int x, int y,
+                                                    std::uint64_t* barrier, std::uint16_t mask) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
-      "[%3], %4;" ::"r"(SharedAddress(to)),
-      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "h"(mask)
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+      "[%1, {%2, %3}], [%4], %5;" ::"r"(SharedAddress(to)),
+      "l"(map), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(mask)
       : "memory");
+}
+
+// True in one lane of a converged warp, which the compiler knows.
+__device__ __forceinline__ bool ElectOneLane() {
+  std::uint32_t elected;
+  asm volatile(
+      "{\n"
+      ".reg .pred one;\n"
+      "elect.sync _|one, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, one;\n"
+      "}\n"
+      : "=r"(elected));
+  return elected != 0;
 }
 
 __device__ __forceinline__ std::uint32_t ClusterRank() {

@@ -29,6 +29,23 @@ struct LinearPromptShape {
   }
 };
 
+// Hands the `kBlocks` 8x8 accumulator blocks of one of a lane's rows to the epilogue, a few at a time.
+template <int kBlocks, class Row>
+__device__ __forceinline__ void StoreRow(const Row& row, std::uint32_t channel, const float* sum) {
+  constexpr int kGroup = kBlocks == 32 ? 4 : kBlocks % 8 == 0 ? 8 : kBlocks % 6 == 0 ? 6 : 5;
+  static_assert(kBlocks % kGroup == 0);
+#pragma unroll
+  for (int first = 0; first < kBlocks; first += kGroup) {
+    float2 fetched[kGroup];
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) fetched[i] = row.Fetch(channel + (first + i) * 8);
+#pragma unroll
+    for (int i = 0; i < kGroup; ++i) {
+      row.Store(channel + (first + i) * 8, fetched[i], sum[(first + i) * 4], sum[(first + i) * 4 + 1]);
+    }
+  }
+}
+
 }  // namespace mambad::kernels
 
 #endif  // MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_CUH_

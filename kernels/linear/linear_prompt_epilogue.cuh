@@ -1,5 +1,6 @@
-// What becomes of a product's elements. An epilogue's Row(segment, token) gives the place of a token's row,
-// whose Store takes channels c and c + 1 (c even) where `live` says so.
+// What becomes of a product's elements. An epilogue's Row(segment, token) gives the place of a token's row.
+// Where it is `live`, Fetch(c) reads what channels c and c + 1 (c even) need from memory, and Store takes that
+// and the two sums: apart, so that many reads are under way at once.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_EPILOGUE_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_EPILOGUE_CUH_
 
@@ -14,8 +15,8 @@ namespace mambad::kernels {
 
 // A bias may be null.
 __device__ __forceinline__ float2 LoadBias(const float* bias, std::uint32_t channel, std::uint32_t channels) {
-  if (bias == nullptr) return {0.0f, 0.0f};
-  return {bias[channel], channel + 1 < channels ? bias[channel + 1] : 0.0f};
+  return {bias != nullptr && channel < channels ? bias[channel] : 0.0f,
+          bias != nullptr && channel + 1 < channels ? bias[channel + 1] : 0.0f};
 }
 
 // bf16 token tiles.
@@ -30,15 +31,14 @@ struct StoreBf16 {
     const StoreBf16& to;
     __nv_bfloat16* row;
     bool live;
-    __device__ __forceinline__ void Store(std::uint32_t channel, float v0, float v1) const {
+    __device__ __forceinline__ float2 Fetch(std::uint32_t channel) const {
+      return LoadBias(to.bias, channel, to.channels);
+    }
+    __device__ __forceinline__ void Store(std::uint32_t channel, float2 bias, float v0, float v1) const {
       if (channel >= to.channels) return;
-      if (to.bias != nullptr) {
-        const float2 b = LoadBias(to.bias, channel, to.channels);
-        v0 = __fadd_rn(v0, b.x);
-        v1 = __fadd_rn(v1, b.y);
-      }
       *reinterpret_cast<__nv_bfloat162*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
-                                         channel % 8) = __floats2bfloat162_rn(v0, v1);
+                                         channel % 8) =
+          __floats2bfloat162_rn(__fadd_rn(v0, bias.x), __fadd_rn(v1, bias.y));
     }
   };
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {
@@ -58,12 +58,14 @@ struct StoreDelta {
     const StoreDelta& to;
     float* row;
     bool live;
-    __device__ __forceinline__ void Store(std::uint32_t channel, float v0, float v1) const {
+    __device__ __forceinline__ float2 Fetch(std::uint32_t channel) const {
+      return LoadBias(to.bias, channel, to.channels);
+    }
+    __device__ __forceinline__ void Store(std::uint32_t channel, float2 bias, float v0, float v1) const {
       if (channel >= to.channels) return;
-      const float2 b = LoadBias(to.bias, channel, to.channels);
       *reinterpret_cast<float2*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
-                                 channel % 8) = {FastSoftplus(__fadd_rn(v0, b.x)),
-                                                 FastSoftplus(__fadd_rn(v1, b.y))};
+                                 channel % 8) = {FastSoftplus(__fadd_rn(v0, bias.x)),
+                                                 FastSoftplus(__fadd_rn(v1, bias.y))};
     }
   };
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {
@@ -83,16 +85,22 @@ struct AddToResidual {
     const AddToResidual& to;
     float* row;
     bool live;
-    __device__ __forceinline__ void Store(std::uint32_t channel, float v0, float v1) const {
+    __device__ __forceinline__ bool Pairs() const { return to.channels % 2 == 0; }
+    // The old values.
+    __device__ __forceinline__ float2 Fetch(std::uint32_t channel) const {
+      if (channel >= to.channels) return {0.0f, 0.0f};
+      if (Pairs()) return *reinterpret_cast<const float2*>(row + channel);
+      return {row[channel], channel + 1 < to.channels ? row[channel + 1] : 0.0f};
+    }
+    __device__ __forceinline__ void Store(std::uint32_t channel, float2 old, float v0, float v1) const {
       if (channel >= to.channels) return;
-      const float2 b = LoadBias(to.bias, channel, to.channels);
-      if (to.channels % 2 == 0) {
-        float2* at = reinterpret_cast<float2*>(row + channel);
-        const float2 old = *at;
-        *at = {__fadd_rn(old.x, __fadd_rn(v0, b.x)), __fadd_rn(old.y, __fadd_rn(v1, b.y))};
+      const float2 bias = LoadBias(to.bias, channel, to.channels);
+      const float2 sum = {__fadd_rn(old.x, __fadd_rn(v0, bias.x)), __fadd_rn(old.y, __fadd_rn(v1, bias.y))};
+      if (Pairs()) {
+        *reinterpret_cast<float2*>(row + channel) = sum;
       } else {
-        row[channel] = __fadd_rn(row[channel], __fadd_rn(v0, b.x));
-        if (channel + 1 < to.channels) row[channel + 1] = __fadd_rn(row[channel + 1], __fadd_rn(v1, b.y));
+        row[channel] = sum.x;
+        if (channel + 1 < to.channels) row[channel + 1] = sum.y;
       }
     }
   };
@@ -113,7 +121,8 @@ struct StoreSegments {
     const StoreSegments& to;
     float* row;
     bool live;
-    __device__ __forceinline__ void Store(std::uint32_t channel, float v0, float v1) const {
+    __device__ __forceinline__ float2 Fetch(std::uint32_t) const { return {}; }
+    __device__ __forceinline__ void Store(std::uint32_t channel, float2, float v0, float v1) const {
       if (channel < to.stride) *reinterpret_cast<float2*>(row + channel) = {v0, v1};
     }
   };

@@ -49,13 +49,11 @@ __global__ void __launch_bounds__(256) LinearPromptGeneral(const LinearPromptSha
     }
   }
   const std::uint32_t channel = blockIdx.y * kGeneralColumns + lane % 4 * 2;
+#pragma unroll
   for (int half = 0; half < 2; ++half) {
     const auto row = epilogue.Row(segment, token_block * 8 + half * 8 + lane / 4);
     if (!row.live) continue;
-#pragma unroll
-    for (int n = 0; n < kGeneralColumns / 8; ++n) {
-      row.Store(channel + n * 8, sum[n][half * 2], sum[n][half * 2 + 1]);
-    }
+    StoreRow<kGeneralColumns / 8>(row, channel, &sum[0][half * 2]);
   }
 }
 

@@ -1,9 +1,11 @@
 // The prompt product on Hopper: a persistent kernel of clusters of two blocks. A block's tile is 128 tokens
 // x kCols outputs; the two blocks of a cluster take consecutive token tiles and share the weights, of which
 // each fetches one half for both. One warp feeds a ring of stages (a slab of k each) by bulk copies, two
-// warpgroups of 64 tokens each multiply.
+// warpgroups of 64 tokens each multiply. Weights do not wait for the kernel before this one.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
+
+#include <cuda.h>
 
 #include "kernels/base/token_tiles.h"
 #include "kernels/device/hopper.cuh"
@@ -14,6 +16,9 @@ namespace mambad::kernels {
 
 inline constexpr int kLinearPromptThreads = 2 * 128 + 32;
 inline constexpr int kClusterBlocks = 2;
+
+// A slab of a row block of the weight, in the 8-byte words of its tensor map.
+inline constexpr int kSlabBlockWords = 8 * 64 * 2 / 8;
 
 template <int kCols>
 struct LinearStages {
@@ -78,33 +83,57 @@ struct LinearRing {
   __device__ char* W(int stage) const { return X(stage) + Stages::kXBytes; }
 };
 
+// The copies that fill a stage. A tile past the end repeats the last one and is not stored; rows past the
+// padded weight are zero.
+template <int kCols>
+struct StageCopies {
+  const LinearPromptShape& shape;
+  const CUtensorMap* w;
+  const LinearRing<kCols>& ring;
+  int rank;
+
+  __device__ void FetchW(int stage, const ClusterTile& tile, int step) const {
+    using Stages = LinearStages<kCols>;
+    constexpr int kHalfBlocks = kCols / 8 / kClusterBlocks;
+    ArriveExpectBytes(ring.full + stage, Stages::kStageBytes);
+    TensorCopyMulticast(ring.W(stage) + rank * kHalfBlocks * Stages::kSlabBlockBytes, w,
+                        (tile.segment * shape.segment_slabs + step) * kSlabBlockWords,
+                        tile.column_tile * (kCols / 8) + rank * kHalfBlocks, ring.full + stage,
+                        (1 << kClusterBlocks) - 1);
+  }
+  __device__ void FetchX(int stage, const ClusterTile& tile, int step) const {
+    const int token_tile = min(tile.token_pair * kClusterBlocks + rank, shape.token_tiles - 1);
+    const std::int64_t slab = tile.segment * shape.segment_slabs + step;
+    BulkCopy(ring.X(stage), shape.x + (slab * shape.token_blocks + token_tile * (kTokenTile / 8)) * 512,
+             LinearStages<kCols>::kXBytes, ring.full + stage);
+  }
+};
+
 // One thread.
 template <int kCols>
-__device__ void FeedRing(const LinearPromptShape& shape, const LinearRing<kCols>& ring, std::uint32_t rank) {
+__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape, const CUtensorMap* w,
+                                         const LinearRing<kCols>& ring, int rank) {
   using Stages = LinearStages<kCols>;
-  constexpr int kHalfBlocks = kCols / 8 / kClusterBlocks;
-  RingPlace<Stages::kStages> place;
+  const StageCopies<kCols> copies{shape, w, ring, rank};
   const int tiles = ClusterTile::Count(shape);
-  for (int index = blockIdx.x / kClusterBlocks; index < tiles; index += gridDim.x / kClusterBlocks) {
+  int index = blockIdx.x / kClusterBlocks;
+  // The ring is empty: its first weights need nobody.
+  const ClusterTile first = ClusterTile::At(shape, index);
+  const int ahead = min(Stages::kStages, shape.SegmentSlabs(first.segment));
+  for (int step = 0; step < ahead; ++step) copies.FetchW(step, first, step);
+  WaitForPreviousKernel();
+  RingPlace<Stages::kStages> place;
+  for (int skip = ahead; index < tiles; index += gridDim.x / kClusterBlocks) {
     const ClusterTile tile = ClusterTile::At(shape, index);
-    // A tile past the end repeats the last one and is not stored; so do rows past the padded weight.
-    const int token_tile = min(tile.token_pair * kClusterBlocks + static_cast<int>(rank), shape.token_tiles - 1);
-    const int first_row_block = tile.column_tile * (kCols / 8) + static_cast<int>(rank) * kHalfBlocks;
     const int steps = shape.SegmentSlabs(tile.segment);
     for (int step = 0; step < steps; ++step, place.Next()) {
-      const std::int64_t slab = tile.segment * shape.segment_slabs + step;
-      WaitBarrier(ring.empty + place.stage, place.parity ^ 1);
-      std::uint64_t* full = ring.full + place.stage;
-      ArriveExpectBytes(full, Stages::kStageBytes);
-      BulkCopy(ring.X(place.stage), shape.x + (slab * shape.token_blocks + token_tile * (kTokenTile / 8)) * 512,
-               Stages::kXBytes, full);
-      char* w = ring.W(place.stage) + rank * kHalfBlocks * Stages::kSlabBlockBytes;
-#pragma unroll 4
-      for (int i = 0; i < kHalfBlocks; ++i) {
-        const std::int64_t row_block = min(first_row_block + i, shape.row_blocks - 1);
-        BulkCopyMulticast(w + i * Stages::kSlabBlockBytes, shape.w + (row_block * shape.slabs + slab) * 512,
-                          Stages::kSlabBlockBytes, full, (1 << kClusterBlocks) - 1);
+      if (skip > 0) {
+        --skip;
+      } else {
+        WaitBarrier(ring.empty + place.stage, place.parity ^ 1);
+        copies.FetchW(place.stage, tile, step);
       }
+      copies.FetchX(place.stage, tile, step);
     }
   }
 }
@@ -156,10 +185,7 @@ __device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<k
     for (int half = 0; half < 2; ++half) {
       const auto row = epilogue.Row(tile.segment, token + half * 8);
       if (!row.live) continue;
-#pragma unroll
-      for (int block = 0; block < kCols / 8; ++block) {
-        row.Store(channel + block * 8, sum[block * 4 + half * 2], sum[block * 4 + half * 2 + 1]);
-      }
+      StoreRow<kCols / 8>(row, channel, sum + half * 2);
     }
   }
 }
@@ -168,18 +194,19 @@ __device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<k
 
 template <int kCols, class Epilogue>
 __global__ void __launch_bounds__(kLinearPromptThreads, 1)
-    LinearPromptHopper(const LinearPromptShape shape, const Epilogue epilogue) {
+    LinearPromptHopper(const LinearPromptShape shape, const __grid_constant__ CUtensorMap w,
+                       const Epilogue epilogue) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ char shared[];
   const LinearRing<kCols> ring(shared);
   const std::uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) ring.Init();
   SyncCluster();
-  WaitForPreviousKernel();
-  AllowNextKernel();
   if (threadIdx.x >= 2 * 128) {
-    if (threadIdx.x == 2 * 128) FeedRing<kCols>(shape, ring, rank);
+    if (ElectOneLane()) FeedRing<kCols>(shape, &w, ring, static_cast<int>(rank));
   } else {
+    WaitForPreviousKernel();
+    AllowNextKernel();
     MultiplyTiles<kCols>(shape, ring, rank, epilogue);
   }
   __syncwarp();

@@ -59,11 +59,21 @@ __device__ __forceinline__ void WaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// One lane's inputs of a token, as they were loaded.
+// One lane's inputs of a token, as they were loaded; x and z are bf16 bits.
 struct ScanInput {
-  __nv_bfloat16 x, z;
+  std::uint32_t x, z;
   float delta;
 };
+
+__device__ __forceinline__ std::uint32_t LoadBits(const __nv_bfloat16* p) {
+  return *reinterpret_cast<const unsigned short*>(p);
+}
+__device__ __forceinline__ float WidenBf16(std::uint32_t bits) { return __uint_as_float(bits << 16); }
+
+// What a token adds to the index of (0, channel) in token tiles.
+__device__ __forceinline__ std::uint32_t TokenOffset(std::uint32_t token) {
+  return token / 8 * 512 + token % 8 * 8;
+}
 
 // sum_n C[n] h[n] over this lane's states.
 template <int kStates>
@@ -85,16 +95,23 @@ __device__ __forceinline__ float LaneOutput(const float (&c)[kStates], const flo
   }
 }
 
+// `condition ? a : b` without a branch, which the compiler would put around the shuffles.
+__device__ __forceinline__ float Select(std::uint32_t condition, float a, float b) {
+  float r;
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nselp.f32 %0, %1, %2, p;\n}" : "=f"(r) : "f"(a), "f"(b), "r"(condition));
+  return r;
+}
+
 // Sums over the lanes of a channel; lane j of it receives the total of y[j].
 template <int kLanes>
 __device__ __forceinline__ float TransposeSum(float (&y)[kLanes], int j) {
 #pragma unroll
   for (int half = kLanes / 2; half > 0; half /= 2) {
-    const bool upper = (j & half) != 0;
+    const std::uint32_t upper = j & half;
 #pragma unroll
     for (int i = 0; i < half; ++i) {
-      const float keep = upper ? y[i + half] : y[i];
-      const float send = upper ? y[i] : y[i + half];
+      const float keep = Select(upper, y[i + half], y[i]);
+      const float send = Select(upper, y[i], y[i + half]);
       y[i] = __fadd_rn(keep, __shfl_xor_sync(~0u, send, half * (32 / kLanes)));
     }
   }
@@ -206,14 +223,18 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
     }
     CommitCopies();
   };
+  const __nv_bfloat16* x_column = args.x + TileIndex(args.token_blocks, 0, d);
+  const __nv_bfloat16* z_column = args.xz + TileIndex(args.token_blocks, 0, args.channels + d);
+  const float* delta_column = args.delta + TileIndex(args.token_blocks, 0, d);
+  const bool stored = own < Slabs(args.channels) * kSlabChannels;
+  __nv_bfloat16* y_column = args.y + TileIndex(args.token_blocks, 0, stored ? own : 0);
   ScanInput in[Layout::kSteps];
   const auto load = [&](int tile) {
 #pragma unroll
     for (int step = 0; step < Layout::kSteps; ++step) {
       const int position = tile * Layout::kTile + step * kLanes + it.j;
-      const std::uint32_t token = static_cast<std::uint32_t>(begin) + min(position, length - 1);
-      const std::int64_t at = TileIndex(args.token_blocks, token, d);
-      in[step] = {args.x[at], args.xz[TileIndex(args.token_blocks, token, args.channels + d)], args.delta[at]};
+      const std::uint32_t at = TokenOffset(static_cast<std::uint32_t>(begin) + min(position, length - 1));
+      in[step] = {LoadBits(x_column + at), LoadBits(z_column + at), delta_column[at]};
     }
   };
 #pragma unroll
@@ -234,19 +255,17 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
       if (count <= 0) break;
       float* delta = prepared + step % 2 * 64;
       float* delta_x = delta + 32;
-      const float x = __bfloat162float(now[step].x);
+      const float x = WidenBf16(now[step].x);
       delta[channel * kLanes + it.j] = now[step].delta;
       delta_x[channel * kLanes + it.j] = __fmul_rn(now[step].delta, x);
       __syncwarp();
       const float* step_bc = tile_bc + step * (kLanes / 4) * Layout::kGroupFloats;
       const float sum = count >= kLanes ? it.template Step<true>(step_bc, delta, delta_x, count)
                                         : it.template Step<false>(step_bc, delta, delta_x, count);
-      const float gate = FastSilu(__bfloat162float(now[step].z));
+      const float gate = FastSilu(WidenBf16(now[step].z));
       const float y = __fmul_rn(__fmaf_rn(skip, x, sum), gate);
       const std::uint32_t token = static_cast<std::uint32_t>(begin) + tile * Layout::kTile + step * kLanes + it.j;
-      if (it.j < count && own < Slabs(args.channels) * kSlabChannels) {
-        args.y[TileIndex(args.token_blocks, token, own)] = __float2bfloat16_rn(live ? y : 0.0f);
-      }
+      if (it.j < count && stored) y_column[TokenOffset(token)] = __float2bfloat16_rn(live ? y : 0.0f);
     }
   }
   if (!live) return;
