@@ -26,20 +26,24 @@ struct CausalConv1dPrompt {
 
 inline constexpr int kConvTokens = 128;  // of a block
 
-// The input `back` tokens before the one at `place`, eight channels from `channel` on.
-__device__ __forceinline__ void LoadTap(const CausalConv1dPrompt& args, const TokenPlace& place,
-                                        std::int32_t token, int back, int channel, float (&tap)[8]) {
-  if (place.position >= back) {
-    const Bf16x8 x =
-        *reinterpret_cast<const Bf16x8*>(args.x + TileIndex(args.token_blocks, token - back, channel));
+__device__ __forceinline__ void Widen(const Bf16x8& x, float (&out)[8]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 pair = __bfloat1622float2(x.pair[i]);
-      tap[2 * i] = pair.x;
-      tap[2 * i + 1] = pair.y;
-    }
-    return;
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = __bfloat1622float2(x.pair[i]);
+    out[2 * i] = pair.x;
+    out[2 * i + 1] = pair.y;
   }
+}
+
+// The input `back` tokens before the packed token, as if both were of one chunk.
+__device__ __forceinline__ Bf16x8 LoadTap(const CausalConv1dPrompt& args, std::int32_t token, int back, int channel) {
+  const std::uint32_t from = token >= back ? token - back : 0;
+  return *reinterpret_cast<const Bf16x8*>(args.x + TileIndex(args.token_blocks, from, channel));
+}
+
+// The same where it lies before the chunk: in the window.
+__device__ __forceinline__ void LoadWindowTap(const CausalConv1dPrompt& args, const TokenPlace& place, int back,
+                                           int channel, float (&tap)[8]) {
   const float* row = args.window.At(place.slot) +
                      static_cast<std::int64_t>(args.width - 1 + place.position - back) * args.channels;
 #pragma unroll
@@ -65,31 +69,38 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
   }
   WaitForPreviousKernel();
   AllowNextKernel();
-#pragma unroll 1
+#pragma unroll 2
   for (int i = 0; i < kConvTokens / 32; ++i) {
     const std::int32_t token = blockIdx.x * kConvTokens + i * 32 + threadIdx.x / 64 * 8 + threadIdx.x % 8;
     TokenPlace place{kNoSlot, 0, 0, 0};
     if (token < args.tokens) place = args.places[token];
-    Bf16x8 out{};
-    if (place.slot != kNoSlot) {
-      float sum[8];
+    Bf16x8 taps[kHeld];  // all at once, before it is known where the chunk begins
+    if constexpr (kWidth > 0) {
 #pragma unroll
-      for (int c = 0; c < 8; ++c) sum[c] = bias[c];
+      for (int k = 0; k < kWidth; ++k) taps[k] = LoadTap(args, token, kWidth - 1 - k, channel);
+    }
+    float sum[8];
 #pragma unroll
-      for (int k = 0; k < width; ++k) {
-        float tap[8], weight[8];
-        LoadTap(args, place, token, width - 1 - k, channel, tap);
-        if constexpr (kWidth == 0) {
-          LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels, weight);
-        }
+    for (int c = 0; c < 8; ++c) sum[c] = bias[c];
 #pragma unroll
-        for (int c = 0; c < 8; ++c) sum[c] = __fmaf_rn(tap[c], kWidth > 0 ? held[k % kHeld][c] : weight[c], sum[c]);
+    for (int k = 0; k < width; ++k) {
+      const int back = width - 1 - k;
+      float tap[8], weight[8];
+      Widen(kWidth > 0 ? taps[k % kHeld] : LoadTap(args, token, back, channel), tap);
+      if (place.slot != kNoSlot && place.position < back) LoadWindowTap(args, place, back, channel, tap);
+      if constexpr (kWidth == 0) {
+        LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels, weight);
       }
 #pragma unroll
-      for (int c = 0; c < 8; ++c) sum[c] = channel + c < args.channels ? FastSilu(sum[c]) : 0.0f;
-#pragma unroll
-      for (int c = 0; c < 4; ++c) out.pair[c] = __floats2bfloat162_rn(sum[2 * c], sum[2 * c + 1]);
+      for (int c = 0; c < 8; ++c) sum[c] = __fmaf_rn(tap[c], kWidth > 0 ? held[k % kHeld][c] : weight[c], sum[c]);
     }
+    Bf16x8 out;
+#pragma unroll
+    for (int c = 0; c < 8; ++c) {
+      sum[c] = channel + c < args.channels && place.slot != kNoSlot ? FastSilu(sum[c]) : 0.0f;
+    }
+#pragma unroll
+    for (int c = 0; c < 4; ++c) out.pair[c] = __floats2bfloat162_rn(sum[2 * c], sum[2 * c + 1]);
     *reinterpret_cast<Bf16x8*>(args.y + TileIndex(args.token_blocks, token, channel)) = out;
   }
 }

@@ -178,6 +178,8 @@ __device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<k
     const ClusterTile tile = ClusterTile::At(shape, index);
     float sum[kCols / 2];
     MultiplySegment<kCols>(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
+    // Not before: blocks placed earlier would crowd on the multiprocessors that are free first.
+    if (index + static_cast<int>(gridDim.x) / kClusterBlocks >= tiles) AllowNextKernel();
     const std::uint32_t token = (tile.token_pair * kClusterBlocks + rank) * kTokenTile + group * 64 + warp * 16 +
                                 lane / 4;
     const std::uint32_t channel = tile.column_tile * kCols + lane % 4 * 2;
@@ -206,7 +208,6 @@ __global__ void __launch_bounds__(kLinearPromptThreads, 1)
     if (ElectOneLane()) FeedRing<kCols>(shape, &w, ring, static_cast<int>(rank));
   } else {
     WaitForPreviousKernel();
-    AllowNextKernel();
     MultiplyTiles<kCols>(shape, ring, rank, epilogue);
   }
   __syncwarp();

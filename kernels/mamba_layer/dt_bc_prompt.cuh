@@ -1,6 +1,7 @@
 // The second stage of x_proj: adds the K segments in order, applies FalconMamba's weightless norms, and lays
 // dt out as bf16 token tiles (the input of dt_proj) and B and C as the scan reads them:
 //   [4 rows][B then C][padded N][4] fp32, rows as TokenPlace::bc_row counts them.
+// C is rounded to tf32, an operand of the scan's tensor core product.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 
@@ -22,6 +23,12 @@ struct DtBcPrompt {
   std::int32_t padded_state;  // N as the scan pads it
   float eps;                  // of the norms; negative: none
 };
+
+__device__ __forceinline__ float RoundToTf32(float v) {
+  std::uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
+  return __uint_as_float(bits);
+}
 
 // In place, one part of the row in shared memory, by a warp.
 __device__ __forceinline__ void NormPart(float* part, int width, float eps) {
@@ -66,7 +73,8 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
     float* out = args.bc + static_cast<std::int64_t>(place.bc_row / 4) * 8 * args.padded_state + place.bc_row % 4;
     for (int n = lane; n < 2 * args.padded_state; n += 32) {
       const int state = n % args.padded_state;
-      out[n * 4] = state < args.state_size ? (n < args.padded_state ? b : c)[state] : 0.0f;
+      const float v = state < args.state_size ? (n < args.padded_state ? b : c)[state] : 0.0f;
+      out[n * 4] = n < args.padded_state ? v : RoundToTf32(v);
     }
   }
   __syncthreads();

@@ -42,7 +42,10 @@ class LayerPromptPass {
     const RmsNormPrompt norm{args_.residual, weights_.norm, scratch_.places, scratch_.u, token_blocks_,
                              Int(tokens_), Int(shape_.d_model), shape_.norm_eps};
     const int shared = Int(Slabs(shape_.d_model) * kSlabChannels * 8 * sizeof(__nv_bfloat16));
-    return LaunchDependent(stream_, RmsNormPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
+    const auto kernel = shape_.d_model <= 32 * 32   ? RmsNormPromptKernel<32>
+                        : shape_.d_model <= 80 * 32 ? RmsNormPromptKernel<80>
+                                                    : RmsNormPromptKernel<0>;
+    return LaunchDependent(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
   }
   cudaError_t InProj() const {
     return LinearPrompt(stream_, weights_.in_proj, scratch_.u, tokens_,

@@ -38,8 +38,10 @@ struct RmsNormPrompt {
   float eps;
 };
 
-// Grid: token blocks. Shared: 8 tokens x padded width in bf16. Tokens without a slot become zeros.
-static __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt args) {
+// Grid: token blocks. Shared: 8 tokens x padded width in bf16. Tokens without a slot become zeros. kHeld: the
+// elements of a row that a lane keeps between the sum and the product, all of them; 0: it reads them twice.
+template <int kHeld>
+__global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt args) {
   extern __shared__ __nv_bfloat16 normed[];  // [channel block][token][8]
   WaitForPreviousKernel();
   AllowNextKernel();
@@ -48,11 +50,26 @@ static __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormP
   const int padded = static_cast<int>(Slabs(args.width) * kSlabChannels);
   const bool live = token < args.tokens && args.places[token].slot != kNoSlot;
   const float* row = args.residual + static_cast<std::int64_t>(token) * args.width;
-  const float scale = live ? WarpRmsScale(row, args.width, args.eps) : 0.0f;
+  const auto put = [&](int i, float v) { normed[(i / 8 * 8 + warp) * 8 + i % 8] = __float2bfloat16_rn(v); };
+  if constexpr (kHeld > 0) {
+    float held[kHeld];
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) held[k] = live && k * 32 + lane < args.width ? row[k * 32 + lane] : 0.0f;
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) sum = __fadd_rn(sum, __fmul_rn(held[k], held[k]));
+    const float scale = RmsScale(WarpTreeTotal(sum), args.width, args.eps);
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) {
+      const int i = k * 32 + lane;
+      if (i < padded) put(i, i < args.width ? __fmul_rn(__fmul_rn(held[k], scale), args.weight[i]) : 0.0f);
+    }
+  } else {
+    const float scale = live ? WarpRmsScale(row, args.width, args.eps) : 0.0f;
 #pragma unroll 4
-  for (int i = lane; i < padded; i += 32) {
-    const float v = live && i < args.width ? __fmul_rn(__fmul_rn(row[i], scale), args.weight[i]) : 0.0f;
-    normed[(i / 8 * 8 + warp) * 8 + i % 8] = __float2bfloat16_rn(v);
+    for (int i = lane; i < padded; i += 32) {
+      put(i, live && i < args.width ? __fmul_rn(__fmul_rn(row[i], scale), args.weight[i]) : 0.0f);
+    }
   }
   __syncthreads();
   const auto* from = reinterpret_cast<const Bf16x8*>(normed);
