@@ -33,6 +33,9 @@ MAMBAD_LANE std::int64_t TileIndex(std::int64_t token_blocks, std::uint32_t toke
          channel % 8;
 }
 
+// What a token adds to the index of (0, channel).
+MAMBAD_LANE std::uint32_t TokenOffset(std::uint32_t token) { return token / 8 * 512 + token % 8 * 8; }
+
 }  // namespace mambad::kernels
 
 #endif  // MAMBAD_KERNELS_BASE_TOKEN_TILES_H_

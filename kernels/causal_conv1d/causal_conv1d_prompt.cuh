@@ -36,9 +36,8 @@ __device__ __forceinline__ void Widen(const Bf16x8& x, float (&out)[8]) {
 }
 
 // The input `back` tokens before the packed token, as if both were of one chunk.
-__device__ __forceinline__ Bf16x8 LoadTap(const CausalConv1dPrompt& args, std::int32_t token, int back, int channel) {
-  const std::uint32_t from = token >= back ? token - back : 0;
-  return *reinterpret_cast<const Bf16x8*>(args.x + TileIndex(args.token_blocks, from, channel));
+__device__ __forceinline__ Bf16x8 LoadTap(const __nv_bfloat16* column, std::int32_t token, int back) {
+  return *reinterpret_cast<const Bf16x8*>(column + TokenOffset(token >= back ? token - back : 0));
 }
 
 // The same where it lies before the chunk: in the window.
@@ -61,6 +60,8 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
   constexpr int kHeld = kWidth > 0 ? kWidth : 1;
   const int width = kWidth > 0 ? kWidth : args.width;
   const int channel = blockIdx.y * 64 + threadIdx.x / 8 % 8 * 8;
+  const __nv_bfloat16* x = args.x + TileIndex(args.token_blocks, 0, channel);
+  __nv_bfloat16* y = args.y + TileIndex(args.token_blocks, 0, channel);
   float bias[8], held[kHeld][8];
   LoadFilterRow(args.bias, channel, args.channels, bias);
   if constexpr (kWidth > 0) {
@@ -77,7 +78,7 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
     Bf16x8 taps[kHeld];  // all at once, before it is known where the chunk begins
     if constexpr (kWidth > 0) {
 #pragma unroll
-      for (int k = 0; k < kWidth; ++k) taps[k] = LoadTap(args, token, kWidth - 1 - k, channel);
+      for (int k = 0; k < kWidth; ++k) taps[k] = LoadTap(x, token, kWidth - 1 - k);
     }
     float sum[8];
 #pragma unroll
@@ -86,7 +87,7 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
     for (int k = 0; k < width; ++k) {
       const int back = width - 1 - k;
       float tap[8], weight[8];
-      Widen(kWidth > 0 ? taps[k % kHeld] : LoadTap(args, token, back, channel), tap);
+      Widen(kWidth > 0 ? taps[k % kHeld] : LoadTap(x, token, back), tap);
       if (place.slot != kNoSlot && place.position < back) LoadWindowTap(args, place, back, channel, tap);
       if constexpr (kWidth == 0) {
         LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels, weight);
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
     }
 #pragma unroll
     for (int c = 0; c < 4; ++c) out.pair[c] = __floats2bfloat162_rn(sum[2 * c], sum[2 * c + 1]);
-    *reinterpret_cast<Bf16x8*>(args.y + TileIndex(args.token_blocks, token, channel)) = out;
+    *reinterpret_cast<Bf16x8*>(y + TokenOffset(token)) = out;
   }
 }
 

@@ -1,11 +1,12 @@
 // The second stage of x_proj: adds the K segments in order, applies FalconMamba's weightless norms, and lays
 // dt out as bf16 token tiles (the input of dt_proj) and B and C as the scan reads them:
 //   [4 rows][B then C][padded N][4] fp32, rows as TokenPlace::bc_row counts them.
-// C is rounded to tf32, an operand of the scan's tensor core product.
+// For N = 16 C is what that scan's tensor core product takes: rounded to tf32, in the order of Scan16CIndex.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 
 #include "kernels/rms_norm/rms_norm_prompt.cuh"
+#include "kernels/selective_scan/selective_scan_prompt16.cuh"
 
 namespace mambad::kernels {
 
@@ -70,11 +71,17 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
     NormPart(c, args.state_size, args.eps);
   }
   if (live) {
-    float* out = args.bc + static_cast<std::int64_t>(place.bc_row / 4) * 8 * args.padded_state + place.bc_row % 4;
-    for (int n = lane; n < 2 * args.padded_state; n += 32) {
-      const int state = n % args.padded_state;
-      const float v = state < args.state_size ? (n < args.padded_state ? b : c)[state] : 0.0f;
-      out[n * 4] = n < args.padded_state ? v : RoundToTf32(v);
+    const int in_group = place.bc_row % 4;
+    float* out = args.bc + static_cast<std::int64_t>(place.bc_row / 4) * 8 * args.padded_state;
+    float* out_c = out + 4 * args.padded_state;
+    for (int n = lane; n < args.padded_state; n += 32) {
+      const bool exists = n < args.state_size;
+      out[n * 4 + in_group] = exists ? b[n] : 0.0f;
+      if (args.state_size == 16) {
+        out_c[Scan16CIndex(in_group, n)] = RoundToTf32(c[n]);
+      } else {
+        out_c[n * 4 + in_group] = exists ? c[n] : 0.0f;
+      }
     }
   }
   __syncthreads();

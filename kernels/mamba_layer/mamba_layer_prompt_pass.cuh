@@ -42,9 +42,11 @@ class LayerPromptPass {
     const RmsNormPrompt norm{args_.residual, weights_.norm, scratch_.places, scratch_.u, token_blocks_,
                              Int(tokens_), Int(shape_.d_model), shape_.norm_eps};
     const int shared = Int(Slabs(shape_.d_model) * kSlabChannels * 8 * sizeof(__nv_bfloat16));
-    const auto kernel = shape_.d_model <= 32 * 32   ? RmsNormPromptKernel<32>
-                        : shape_.d_model <= 80 * 32 ? RmsNormPromptKernel<80>
-                                                    : RmsNormPromptKernel<0>;
+    const std::int64_t width = shape_.d_model;
+    const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
+                        : width <= 8 * 128                 ? RmsNormPromptKernel<8>
+                        : width <= 20 * 128                ? RmsNormPromptKernel<20>
+                                                           : RmsNormPromptKernel<32>;
     return LaunchDependent(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
   }
   cudaError_t InProj() const {

@@ -1,5 +1,5 @@
 // rms_norm of the residual rows into bf16 token tiles, the input of in_proj. A warp takes a token, a block a
-// token block; lanes are the partial sums of math/tree_sum.h, so the sum has the same bits as on the CPU.
+// token block. The sum's tree depends on the width alone.
 #ifndef MAMBAD_KERNELS_RMS_NORM_RMS_NORM_PROMPT_CUH_
 #define MAMBAD_KERNELS_RMS_NORM_RMS_NORM_PROMPT_CUH_
 
@@ -38,37 +38,66 @@ struct RmsNormPrompt {
   float eps;
 };
 
+// Four elements at a time: element i goes to partial sum i mod 128, ascending; the four of a lane pairwise,
+// then the lanes as in TreeSum. A fixed tree of the width alone.
+struct RowQuads {
+  const float4* row;
+  int quads;
+
+  __device__ __forceinline__ float4 At(int k) const {  // the lane's k-th
+    const int i = k * 32 + static_cast<int>(threadIdx.x % 32);
+    return i < quads ? row[i] : float4{0.0f, 0.0f, 0.0f, 0.0f};
+  }
+};
+
+__device__ __forceinline__ void AddSquares(float4& sum, const float4& v) {
+  sum.x = __fadd_rn(sum.x, __fmul_rn(v.x, v.x));
+  sum.y = __fadd_rn(sum.y, __fmul_rn(v.y, v.y));
+  sum.z = __fadd_rn(sum.z, __fmul_rn(v.z, v.z));
+  sum.w = __fadd_rn(sum.w, __fmul_rn(v.w, v.w));
+}
+
 // Grid: token blocks. Shared: 8 tokens x padded width in bf16. Tokens without a slot become zeros. kHeld: the
-// elements of a row that a lane keeps between the sum and the product, all of them; 0: it reads them twice.
+// quads of a row that a lane keeps between the sum and the product, all of them; 0: any width, read twice.
 template <int kHeld>
 __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt args) {
-  extern __shared__ __nv_bfloat16 normed[];  // [channel block][token][8]
+  extern __shared__ __align__(16) __nv_bfloat16 normed[];  // [channel block][token][8]
   WaitForPreviousKernel();
   AllowNextKernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::int32_t token = blockIdx.x * 8 + warp;
   const int padded = static_cast<int>(Slabs(args.width) * kSlabChannels);
   const bool live = token < args.tokens && args.places[token].slot != kNoSlot;
-  const float* row = args.residual + static_cast<std::int64_t>(token) * args.width;
-  const auto put = [&](int i, float v) { normed[(i / 8 * 8 + warp) * 8 + i % 8] = __float2bfloat16_rn(v); };
+  const float* row = args.residual + static_cast<std::int64_t>(live ? token : 0) * args.width;
   if constexpr (kHeld > 0) {
-    float held[kHeld];
+    const RowQuads quads{reinterpret_cast<const float4*>(row), live ? args.width / 4 : 0};
+    const RowQuads weights{reinterpret_cast<const float4*>(args.weight), args.width / 4};
+    float4 held[kHeld];
 #pragma unroll
-    for (int k = 0; k < kHeld; ++k) held[k] = live && k * 32 + lane < args.width ? row[k * 32 + lane] : 0.0f;
-    float sum = 0.0f;
+    for (int k = 0; k < kHeld; ++k) held[k] = quads.At(k);
+    float4 sum{};
 #pragma unroll
-    for (int k = 0; k < kHeld; ++k) sum = __fadd_rn(sum, __fmul_rn(held[k], held[k]));
-    const float scale = RmsScale(WarpTreeTotal(sum), args.width, args.eps);
+    for (int k = 0; k < kHeld; ++k) AddSquares(sum, held[k]);
+    const float total = WarpTreeTotal(__fadd_rn(__fadd_rn(sum.x, sum.y), __fadd_rn(sum.z, sum.w)));
+    const float scale = RmsScale(total, args.width, args.eps);
 #pragma unroll
     for (int k = 0; k < kHeld; ++k) {
-      const int i = k * 32 + lane;
-      if (i < padded) put(i, i < args.width ? __fmul_rn(__fmul_rn(held[k], scale), args.weight[i]) : 0.0f);
+      const int i = (k * 32 + lane) * 4;
+      const float4 w = weights.At(k);
+      if (i < padded) {
+        auto* out = reinterpret_cast<__nv_bfloat162*>(normed + (i / 8 * 8 + warp) * 8 + i % 8);
+        out[0] = __floats2bfloat162_rn(__fmul_rn(__fmul_rn(held[k].x, scale), w.x),
+                                       __fmul_rn(__fmul_rn(held[k].y, scale), w.y));
+        out[1] = __floats2bfloat162_rn(__fmul_rn(__fmul_rn(held[k].z, scale), w.z),
+                                       __fmul_rn(__fmul_rn(held[k].w, scale), w.w));
+      }
     }
   } else {
     const float scale = live ? WarpRmsScale(row, args.width, args.eps) : 0.0f;
 #pragma unroll 4
     for (int i = lane; i < padded; i += 32) {
-      put(i, live && i < args.width ? __fmul_rn(__fmul_rn(row[i], scale), args.weight[i]) : 0.0f);
+      const float v = live && i < args.width ? __fmul_rn(__fmul_rn(row[i], scale), args.weight[i]) : 0.0f;
+      normed[(i / 8 * 8 + warp) * 8 + i % 8] = __float2bfloat16_rn(v);
     }
   }
   __syncthreads();

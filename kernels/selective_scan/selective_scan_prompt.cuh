@@ -70,11 +70,6 @@ __device__ __forceinline__ std::uint32_t LoadBits(const __nv_bfloat16* p) {
 }
 __device__ __forceinline__ float WidenBf16(std::uint32_t bits) { return __uint_as_float(bits << 16); }
 
-// What a token adds to the index of (0, channel) in token tiles.
-__device__ __forceinline__ std::uint32_t TokenOffset(std::uint32_t token) {
-  return token / 8 * 512 + token % 8 * 8;
-}
-
 // sum_n C[n] h[n] over this lane's states.
 template <int kStates>
 __device__ __forceinline__ float LaneOutput(const float (&c)[kStates], const float (&h)[kStates]) {

@@ -23,6 +23,9 @@ inline constexpr int kScanStages = 4;
 inline constexpr int kScanGroupFloats = 2 * 16 * 4;  // B and C of 4 tokens
 inline constexpr int kScanStageFloats = kScanTile / 4 * kScanGroupFloats;
 
+// C of a group of four tokens, [token][n], so that a fragment's lanes read 32 banks.
+__host__ __device__ constexpr int Scan16CIndex(int token, int n) { return token * 16 + (n ^ (token & 2) * 2); }
+
 template <int kLanes>
 struct Scan16Layout {
   static constexpr int kHalves = 8 / kLanes;       // of a channel in a lane
@@ -36,20 +39,32 @@ struct Scan16Layout {
 
 // d += the two columns of states (rows 0 to 7) times C.
 __device__ __forceinline__ void MmaTf32(float (&d)[4], float a0, float a1, std::uint32_t b0, std::uint32_t b1) {
-  asm volatile(
+  asm(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %6, %5, %6}, {%7, %8}, "
       "{%0, %1, %2, %3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(0), "r"(b0), "r"(b1));
 }
 
+// B, delta and delta * x of four tokens, as a lane needs them.
+template <int kHalves>
+struct ScanGroup {
+  float4 b[kHalves][2];
+  float4 delta, delta_x;
+
+  static __device__ __forceinline__ float Part(const float4& v, int i) {
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+  }
+};
+
 template <int kLanes>
 struct Scan16Warp {
   using Layout = Scan16Layout<kLanes>;
   static constexpr int kHalves = Layout::kHalves;
+  static constexpr int kColumnTokens = 4 * kHalves;  // whose C a fragment holds
   float h[kHalves][2];
   float decay[kHalves][2];
-  std::uint32_t own_column[32 / 8 * kHalves];  // all ones where the token's column is this lane's, else 0
+  std::uint32_t own_column[kColumnTokens];  // all ones where the token's column is this lane's, else 0
   int t;        // lane % 4
   int half;     // kLanes = 8: the half it holds
   int channel;  // of the warp
@@ -63,56 +78,61 @@ struct Scan16Warp {
     column_token = kLanes == 8 ? g / 2 : g;
     column_half = kLanes == 8 ? g % 2 : 0;
 #pragma unroll
-    for (int i = 0; i < 4 * kHalves; ++i) own_column[i] = i == column_token ? ~0u : 0u;
+    for (int i = 0; i < kColumnTokens; ++i) own_column[i] = i == column_token ? ~0u : 0u;
   }
   // The first of its tokens of a step.
   __device__ __forceinline__ int token() const { return kLanes == 8 ? half * 4 + t : 2 * t; }
   __device__ __forceinline__ int StateIndex(int piece, int i) const { return (half + piece) * 8 + t + 4 * i; }
 
-  // Advances by a step; y[i] is the sum over n of this lane's token i.
-  template <bool kFull>
-  __device__ __forceinline__ void Step(const float* bc, const float* delta, const float* delta_x, int count,
-                                       float (&y)[Layout::kTokens]) {
-    constexpr int kSums = 2;
-    float d[kSums][4] = {};  // kLanes = 8: of four tokens each; 4: of a half each
-    std::uint32_t c[kHalves][2];
+  // `bc` is the group's, `prepared` the step's.
+  __device__ __forceinline__ ScanGroup<kHalves> LoadGroup(const float* bc, const float* prepared, int group) const {
+    ScanGroup<kHalves> in;
 #pragma unroll
-    for (int group = 0; group < 2; ++group) {
-      const float* at = bc + group * kScanGroupFloats;
-      if (kLanes == 8 || group == 0) {
-        // Its column's token: in this group of four, or anywhere in the step.
-        const float* c_at = bc + (kLanes == 8 ? group : column_token / 4) * kScanGroupFloats + 64 + column_token % 4;
+    for (int piece = 0; piece < kHalves; ++piece) {
 #pragma unroll
-        for (int piece = 0; piece < kHalves; ++piece) {
+      for (int i = 0; i < 2; ++i) in.b[piece][i] = reinterpret_cast<const float4*>(bc)[StateIndex(piece, i)];
+    }
+    const float* delta = prepared + channel * kScanStep + group * 4;
+    in.delta = *reinterpret_cast<const float4*>(delta);
+    in.delta_x = *reinterpret_cast<const float4*>(delta + Layout::kChannels * kScanStep);
+    return in;
+  }
+
+  // Its column of C; `bc` is that of the group which the column's token is in.
+  __device__ __forceinline__ void LoadColumn(const float* bc, std::uint32_t (&c)[kHalves][2]) const {
+    const int token = column_token % 4;
 #pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            c[piece][i] = __float_as_uint(c_at[((column_half + piece) * 8 + t + 4 * i) * 4]);
-          }
-        }
+    for (int piece = 0; piece < kHalves; ++piece) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        c[piece][i] = __float_as_uint(bc[64 + Scan16CIndex(token, (column_half + piece) * 8 + t + 4 * i)]);
       }
-      float4 b[kHalves][2];
+    }
+  }
+
+  // Advances by the group's tokens, of which `count` exist; their products go to d (of the group for
+  // kLanes = 8, of each half for 4).
+  template <bool kFull>
+  __device__ __forceinline__ void Advance(const ScanGroup<kHalves>& in, int group, int count,
+                                          const std::uint32_t (&c)[kHalves][2], float (&d)[2][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (!kFull && group * 4 + i >= count) continue;
+      const std::uint32_t own = own_column[(group * 4 + i) % kColumnTokens];
 #pragma unroll
       for (int piece = 0; piece < kHalves; ++piece) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) b[piece][i] = reinterpret_cast<const float4*>(at)[StateIndex(piece, i)];
-      }
-      const float4 dt = *reinterpret_cast<const float4*>(delta + channel * kScanStep + group * 4);
-      const float4 dx = *reinterpret_cast<const float4*>(delta_x + channel * kScanStep + group * 4);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (!kFull && group * 4 + i >= count) continue;
-        const std::uint32_t own = own_column[kLanes == 8 ? i : (group * 4 + i) % (4 * kHalves)];
-#pragma unroll
-        for (int piece = 0; piece < kHalves; ++piece) {
-#pragma unroll
-          for (int k = 0; k < 2; ++k) {
-            const float a = FastExp2(__fmul_rn(Part(dt, i), decay[piece][k]));
-            h[piece][k] = __fmaf_rn(a, h[piece][k], __fmul_rn(Part(dx, i), Part(b[piece][k], i)));
-          }
-          MmaTf32(d[kLanes == 8 ? group : piece], h[piece][0], h[piece][1], c[piece][0] & own, c[piece][1] & own);
+        for (int k = 0; k < 2; ++k) {
+          const float a = FastExp2(__fmul_rn(in.Part(in.delta, i), decay[piece][k]));
+          h[piece][k] = __fmaf_rn(a, h[piece][k], __fmul_rn(in.Part(in.delta_x, i), in.Part(in.b[piece][k], i)));
         }
+        MmaTf32(d[kLanes == 8 ? group : piece], h[piece][0], h[piece][1], c[piece][0] & own, c[piece][1] & own);
       }
     }
+  }
+
+  // y[i]: the sum over n of this lane's token i.
+  __device__ __forceinline__ void Readout(const float (&d)[2][4], float (&y)[Layout::kTokens]) const {
     if constexpr (kLanes == 8) {
       // Column 2 i + p of row 2 c + p: token i. The even rows' lanes take the first four tokens.
       const float keep = Select(half, d[1][1], d[0][0]);
@@ -123,14 +143,12 @@ struct Scan16Warp {
       for (int i = 0; i < Layout::kTokens; ++i) y[i] = __fadd_rn(d[0][i], d[1][i]);
     }
   }
-
-  static __device__ __forceinline__ float Part(const float4& v, int i) {
-    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-  }
 };
 
-// What a lane reads and writes of its channel, by token.
+// What a lane reads and writes of its channel: pointers to its first token of the current tile. A step of eight
+// tokens is always the same distance in token tiles, wherever the chunk begins.
 struct ScanColumns {
+  static constexpr int kStepElements = 512;
   const __nv_bfloat16* x;
   const __nv_bfloat16* z;
   const float* delta;
@@ -148,22 +166,22 @@ struct ScanColumns {
     delta = args.delta + TileIndex(blocks, 0, d);
     y = args.y + TileIndex(blocks, 0, stored ? channel : 0);
   }
-  __device__ __forceinline__ ScanInput Load(std::uint32_t token) const {
-    const std::uint32_t at = TokenOffset(token);
-    return {LoadBits(x + at), LoadBits(z + at), delta[at]};
+  __device__ __forceinline__ void Advance(std::int64_t elements) {
+    x += elements, z += elements, delta += elements, y += elements;
   }
 };
 
 // Grid: (channels, chunks).
 template <int kLanes>
-__global__ void SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
+__global__ void __launch_bounds__(kLanes == 4 ? 128 : 512, kLanes == 4 ? 4 : 1)
+    SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
   using Layout = Scan16Layout<kLanes>;
   constexpr int kSteps = kScanTile / kScanStep;
   extern __shared__ __align__(16) float tiles[];
   const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
   Scan16Warp<kLanes> it(threadIdx.x % 32);
   const int channel = (blockIdx.x * warps + warp) * Layout::kChannels + it.channel;
-  const ScanColumns columns(args, channel);
+  ScanColumns columns(args, channel);
   const int d = columns.live ? channel : args.channels - 1;
   float* prepared = tiles + kScanStages * kScanStageFloats + warp * Layout::kWarpFloats;
 #pragma unroll
@@ -203,17 +221,24 @@ __global__ void SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
     }
     CommitCopies();
   };
-  ScanInput in[kSteps][Layout::kTokens];  // of each step of a tile; refilled as soon as it is used up
-  const auto load = [&](int tile, int step) {
+  columns.Advance(TokenOffset(first_token + it.token()));
+  // A lane's two tokens (kLanes = 4) may lie in two token blocks.
+  const int second = static_cast<int>(TokenOffset(first_token + it.token() + 1) - TokenOffset(first_token + it.token()));
+  ScanInput in[kSteps][Layout::kTokens] = {};  // of each step of a tile; refilled as soon as it is used up
+  // From the columns' tile on, of which `left` tokens exist.
+  const auto load = [&](int from_step, int step, int left) {
 #pragma unroll
     for (int i = 0; i < Layout::kTokens; ++i) {
-      const int position = tile * kScanTile + step * kScanStep + it.token() + i;
-      in[step][i] = columns.Load(first_token + min(position, length - 1));
+      if (from_step * kScanStep + it.token() + i < left) {
+        const int at = from_step * ScanColumns::kStepElements + i * second;
+        in[step][i] = {LoadBits(columns.x + at), LoadBits(columns.z + at), columns.delta[at]};
+      }
     }
   };
+  const auto buffer = [&](int step) { return prepared + step % 2 * (2 * Layout::kChannels * kScanStep); };
   // Into the buffer of the step; all lanes of the warp may read it after __syncwarp.
   const auto prepare = [&](const ScanInput (&from)[Layout::kTokens], int step) {
-    float* delta = prepared + step % 2 * (2 * Layout::kChannels * kScanStep) + it.channel * kScanStep + it.token();
+    float* delta = buffer(step) + it.channel * kScanStep + it.token();
     float* delta_x = delta + Layout::kChannels * kScanStep;
 #pragma unroll
     for (int i = 0; i < Layout::kTokens; ++i) {
@@ -224,7 +249,7 @@ __global__ void SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
 #pragma unroll
   for (int i = 0; i < kScanStages - 1; ++i) fetch(i);
 #pragma unroll
-  for (int step = 0; step < kSteps; ++step) load(0, step);
+  for (int step = 0; step < kSteps; ++step) load(step, step, length);
   prepare(in[0], 0);
 #pragma unroll 1
   for (int tile = 0; tile < stages; ++tile) {
@@ -233,35 +258,45 @@ __global__ void SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
     fetch(tile + kScanStages - 1);
     const float* tile_bc = tiles + tile % kScanStages * kScanStageFloats;
     const int left = length - tile * kScanTile;
+    ScanGroup<Layout::kHalves> group0 = it.LoadGroup(tile_bc, buffer(0), 0);
     const auto run_step = [&]<bool kFull>(int step) {
-      // The next step's inputs go out while this one runs.
-      __syncwarp();
-      prepare(in[(step + 1) % kSteps], step + 1);
+      const float* bc = tile_bc + step * 2 * kScanGroupFloats;
       const int count = left - step * kScanStep;
-      const float* delta = prepared + step % 2 * (2 * Layout::kChannels * kScanStep);
+      prepare(in[(step + 1) % kSteps], step + 1);  // the next step's
+      const ScanGroup<Layout::kHalves> group1 = it.LoadGroup(bc + kScanGroupFloats, buffer(step), 1);
+      float d[2][4] = {};
+      std::uint32_t c[Layout::kHalves][2];
+      it.LoadColumn(kLanes == 8 ? bc : bc + it.column_token / 4 * kScanGroupFloats, c);
+      it.template Advance<kFull>(group0, 0, count, c, d);
+      if (kLanes == 8) it.LoadColumn(bc + kScanGroupFloats, c);
+      it.template Advance<kFull>(group1, 1, count, c, d);
       float y[Layout::kTokens];
-      it.template Step<kFull>(tile_bc + step * 2 * kScanGroupFloats, delta, delta + Layout::kChannels * kScanStep, count,
-                              y);
+      it.Readout(d, y);
+      __syncwarp();
+      if (step + 1 < kSteps) group0 = it.LoadGroup(bc + 2 * kScanGroupFloats, buffer(step + 1), 0);
 #pragma unroll
       for (int i = 0; i < Layout::kTokens; ++i) {
         const float gate = FastSilu(WidenBf16(in[step][i].z));
         const float out = __fmul_rn(__fmaf_rn(skip, WidenBf16(in[step][i].x), y[i]), gate);
-        const std::uint32_t token = first_token + tile * kScanTile + step * kScanStep + it.token() + i;
         if ((kFull || it.token() + i < count) && columns.stored) {
-          columns.y[TokenOffset(token)] = __float2bfloat16_rn(columns.live ? out : 0.0f);
+          columns.y[step * ScanColumns::kStepElements + i * second] = __float2bfloat16_rn(columns.live ? out : 0.0f);
         }
       }
-      load(tile + 1, step);
+      load(kSteps + step, step, left);
     };
+    static_assert(kSteps == 4);  // written out: a loop would put `in` in local memory
     if (left >= kScanTile) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) run_step.template operator()<true>(step);
+      run_step.template operator()<true>(0);
+      run_step.template operator()<true>(1);
+      run_step.template operator()<true>(2);
+      run_step.template operator()<true>(3);
     } else {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        if (step * kScanStep < left) run_step.template operator()<false>(step);
-      }
+      run_step.template operator()<false>(0);
+      if (left > kScanStep) run_step.template operator()<false>(1);
+      if (left > 2 * kScanStep) run_step.template operator()<false>(2);
+      if (left > 3 * kScanStep) run_step.template operator()<false>(3);
     }
+    columns.Advance(kSteps * ScanColumns::kStepElements);
   }
   if (!columns.live) return;
 #pragma unroll
