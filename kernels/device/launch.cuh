@@ -1,0 +1,52 @@
+// Launching kernels that may start while the one before them ends.
+#ifndef MAMBAD_KERNELS_DEVICE_LAUNCH_CUH_
+#define MAMBAD_KERNELS_DEVICE_LAUNCH_CUH_
+
+#include <cuda_runtime.h>
+
+namespace mambad::kernels {
+
+struct LaunchShape {
+  dim3 grid;
+  int threads = 256;
+  int shared_bytes = 0;
+  int cluster = 1;  // blocks along x
+};
+
+// With programmatic stream serialization: the kernel calls WaitForPreviousKernel (hopper.cuh) before it reads
+// what an earlier one wrote.
+template <class Kernel, class... Args>
+cudaError_t LaunchDependent(cudaStream_t stream, Kernel* kernel, const LaunchShape& shape, const Args&... args) {
+  if (shape.shared_bytes > 48 * 1024) {
+    const cudaError_t error =
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
+    if (error != cudaSuccess) return error;
+  }
+  cudaLaunchAttribute attributes[2] = {};
+  int count = 0;
+  attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  if (shape.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = shape.grid;
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = count;
+  return cudaLaunchKernelEx(&config, kernel, args...);
+}
+
+// A property of the current device.
+inline int DeviceAttribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_DEVICE_LAUNCH_CUH_

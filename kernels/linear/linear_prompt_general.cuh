@@ -1,0 +1,62 @@
+// The prompt product on cards without wgmma: mma.sync on fragments loaded straight from the tiles. Same sums
+// in the same order; no shared memory, no tuning.
+#ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_GENERAL_CUH_
+#define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_GENERAL_CUH_
+
+#include "kernels/device/hopper.cuh"
+#include "kernels/linear/linear_prompt.cuh"
+
+namespace mambad::kernels {
+
+inline constexpr int kGeneralColumns = 64;
+
+__device__ __forceinline__ void MmaBf16(float (&d)[4], const std::uint32_t (&a)[4],
+                                        const std::uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// A warp: 16 tokens x kGeneralColumns outputs. Grid: (token tiles, columns, segments); 8 warps along tokens.
+template <class Epilogue>
+__global__ void __launch_bounds__(256) LinearPromptGeneral(const LinearPromptShape shape, const Epilogue epilogue) {
+  WaitForPreviousKernel();
+  AllowNextKernel();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int segment = blockIdx.z;
+  const std::int64_t first_slab = segment * shape.segment_slabs;
+  const std::int64_t token_block = blockIdx.x * 16 + warp * 2;
+  const std::int64_t row_block = blockIdx.y * (kGeneralColumns / 8);
+  float sum[kGeneralColumns / 8][4] = {};
+  for (int slab = 0; slab < shape.SegmentSlabs(segment); ++slab) {
+    // A lane's pair lies at its own place of each core matrix: 4 bytes a lane, 128 a warp.
+    const std::uint32_t* x = reinterpret_cast<const std::uint32_t*>(
+                                 shape.x + ((first_slab + slab) * shape.token_blocks + token_block) * 512) +
+                             lane;
+    for (int k = 0; k < 4; ++k, x += 64) {
+      const std::uint32_t a[4] = {x[0], x[256], x[32], x[288]};
+#pragma unroll
+      for (int n = 0; n < kGeneralColumns / 8; ++n) {
+        const std::int64_t block = min(row_block + n, static_cast<std::int64_t>(shape.row_blocks - 1));
+        const std::uint32_t* w = reinterpret_cast<const std::uint32_t*>(
+                                     shape.w + (block * shape.slabs + first_slab + slab) * 512 + k * 128) +
+                                 lane;
+        const std::uint32_t b[2] = {w[0], w[32]};
+        MmaBf16(sum[n], a, b);
+      }
+    }
+  }
+  const std::uint32_t channel = blockIdx.y * kGeneralColumns + lane % 4 * 2;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const auto row = epilogue.Row(segment, token_block * 8 + half * 8 + lane / 4);
+    if (!row.live) continue;
+    StoreRow<kGeneralColumns / 8>(row, channel, &sum[0][half * 2]);
+  }
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_GENERAL_CUH_

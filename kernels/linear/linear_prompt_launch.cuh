@@ -1,0 +1,107 @@
+// Which kernel and tile a prompt product takes: one per weight, never from T.
+#ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_
+#define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_
+
+#include <cuda.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+
+#include "kernels/device/launch.cuh"
+#include "kernels/linear/core_matrices.h"
+#include "kernels/linear/linear_prompt_general.cuh"
+#include "kernels/linear/linear_prompt_hopper.cuh"
+
+namespace mambad::kernels {
+
+inline constexpr int kPromptColumns[] = {256, 192, 160, 128, 96};
+
+// The width of a tile that wastes least at a prompt of 2,048 tokens: whole rounds of the clusters, each as
+// long as its tile is wide plus what filling and draining it costs.
+inline int PromptColumns(std::int64_t rows, int segments, int clusters) {
+  constexpr int kPairs = 2048 / kTokenTile / kClusterBlocks, kOverhead = 24;
+  int best = 0;
+  std::int64_t best_cost = 0;
+  for (const int columns : kPromptColumns) {
+    const std::int64_t tiles = (rows + columns - 1) / columns * segments * kPairs;
+    const std::int64_t cost = (tiles + clusters - 1) / clusters * (columns + kOverhead);
+    if (best == 0 || cost < best_cost) best = columns, best_cost = cost;
+  }
+  return best;
+}
+
+inline LinearPromptShape MakeLinearPromptShape(const CoreMatrices& w, const void* x, std::int64_t tokens,
+                                               int segments) {
+  LinearPromptShape shape = {};
+  shape.x = static_cast<const __nv_bfloat16*>(x);
+  shape.w = static_cast<const __nv_bfloat16*>(w.data);
+  shape.token_blocks = PaddedTokens(tokens) / 8;
+  shape.token_tiles = static_cast<std::int32_t>(PaddedTokens(tokens) / kTokenTile);
+  shape.slabs = static_cast<std::int32_t>(w.slabs());
+  shape.row_blocks = static_cast<std::int32_t>(w.row_blocks());
+  shape.segment_slabs = (shape.slabs + segments - 1) / segments;
+  shape.segments = (shape.slabs + shape.segment_slabs - 1) / shape.segment_slabs;
+  return shape;
+}
+
+// The weight as a matrix of 8-byte words, a row per row block; a box is one slab of half a tile's row blocks.
+inline cudaError_t MapWeight(const CoreMatrices& w, int box_blocks, CUtensorMap* map) {
+  static const auto encode = [] {
+    void* entry = nullptr;
+    cudaDriverEntryPointQueryResult found;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found) !=
+        cudaSuccess) {
+      entry = nullptr;
+    }
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
+  }();
+  if (encode == nullptr) return cudaErrorNotSupported;
+  const cuuint64_t words = static_cast<cuuint64_t>(w.slabs()) * kSlabBlockWords;
+  const cuuint64_t size[] = {words, static_cast<cuuint64_t>(w.row_blocks())};
+  const cuuint64_t stride[] = {words * 8};
+  const cuuint32_t box[] = {kSlabBlockWords, static_cast<cuuint32_t>(box_blocks)};
+  const cuuint32_t step[] = {1, 1};
+  const CUresult result =
+      encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, 2, const_cast<void*>(w.data), size, stride, box, step,
+             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+template <int kCols, class Epilogue>
+cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shape, const CoreMatrices& w,
+                                     const Epilogue& epilogue, int clusters) {
+  shape.column_tiles = static_cast<std::int32_t>((w.rows + kCols - 1) / kCols);
+  CUtensorMap map;
+  const cudaError_t error = MapWeight(w, kCols / 8 / kClusterBlocks, &map);
+  if (error != cudaSuccess) return error;
+  const int tiles = (shape.token_tiles + 1) / kClusterBlocks * shape.segments * shape.column_tiles;
+  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), kLinearPromptThreads,
+                           LinearStages<kCols>::kSharedBytes, kClusterBlocks};
+  return LaunchDependent(stream, LinearPromptHopper<kCols, Epilogue>, launch, shape, map, epilogue);
+}
+
+// y = x w^T for all `tokens` rows of x, handed to the epilogue. `segments` is a constant of the weight.
+template <class Epilogue>
+cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void* x, std::int64_t tokens,
+                         const Epilogue& epilogue, int segments = 1) {
+  LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
+  if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) {
+    const LaunchShape launch{dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
+                                  shape.segments),
+                             256};
+    return LaunchDependent(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
+  }
+  const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks;
+  switch (PromptColumns(w.rows, shape.segments, clusters)) {
+    case 256: return LaunchLinearPromptHopper<256>(stream, shape, w, epilogue, clusters);
+    case 192: return LaunchLinearPromptHopper<192>(stream, shape, w, epilogue, clusters);
+    case 160: return LaunchLinearPromptHopper<160>(stream, shape, w, epilogue, clusters);
+    case 128: return LaunchLinearPromptHopper<128>(stream, shape, w, epilogue, clusters);
+    default: return LaunchLinearPromptHopper<96>(stream, shape, w, epilogue, clusters);
+  }
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_

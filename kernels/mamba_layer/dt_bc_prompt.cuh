@@ -1,0 +1,103 @@
+// The second stage of x_proj: adds the K segments in order, applies FalconMamba's weightless norms, and lays
+// dt out as bf16 token tiles (the input of dt_proj) and B and C as the scan reads them:
+//   [4 rows][B then C][padded N][4] fp32, rows as TokenPlace::bc_row counts them.
+// For N = 16 C is what that scan's tensor core product takes: rounded to tf32, in the order of Scan16CIndex.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
+
+#include "kernels/rms_norm/rms_norm_prompt.cuh"
+#include "kernels/selective_scan/selective_scan_prompt16.cuh"
+
+namespace mambad::kernels {
+
+struct DtBcPrompt {
+  const float* segments;  // (segments, padded tokens, stride)
+  const TokenPlace* places;
+  __nv_bfloat16* dt;  // token tiles
+  float* bc;
+  std::int64_t token_blocks;
+  std::int32_t segment_count;
+  std::int32_t stride;
+  std::int32_t tokens;
+  std::int32_t dt_rank;       // R
+  std::int32_t state_size;    // N
+  std::int32_t padded_state;  // N as the scan pads it
+  float eps;                  // of the norms; negative: none
+};
+
+__device__ __forceinline__ float RoundToTf32(float v) {
+  std::uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
+  return __uint_as_float(bits);
+}
+
+// In place, one part of the row in shared memory, by a warp.
+__device__ __forceinline__ void NormPart(float* part, int width, float eps) {
+  const float scale = WarpRmsScale(part, width, eps);
+  for (int i = threadIdx.x % 32; i < width; i += 32) part[i] = __fmul_rn(part[i], scale);
+  __syncwarp();
+}
+
+// Grid: token blocks; a warp takes a token. Shared: 8 rows of R + 2 N floats.
+static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt args) {
+  extern __shared__ float sums[];
+  WaitForPreviousKernel();
+  AllowNextKernel();
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const std::int32_t token = blockIdx.x * 8 + warp;
+  const int width = args.dt_rank + 2 * args.state_size;
+  float* row = sums + warp * width;
+  TokenPlace place{kNoSlot, 0, 0, 0};
+  if (token < args.tokens) place = args.places[token];
+  const bool live = place.slot != kNoSlot;
+
+  const std::int64_t segment_stride = args.token_blocks * 8 * args.stride;
+  const float* in = args.segments + static_cast<std::int64_t>(token) * args.stride;
+  for (int i = lane; i < width; i += 32) {
+    float sum = 0.0f;
+    if (live) {
+      sum = in[i];
+#pragma unroll 8
+      for (int s = 1; s < args.segment_count; ++s) sum = __fadd_rn(sum, in[s * segment_stride + i]);
+    }
+    row[i] = sum;
+  }
+  __syncwarp();
+  float* b = row + args.dt_rank;
+  float* c = b + args.state_size;
+  if (args.eps >= 0.0f) {
+    NormPart(row, args.dt_rank, args.eps);
+    NormPart(b, args.state_size, args.eps);
+    NormPart(c, args.state_size, args.eps);
+  }
+  if (live) {
+    const int in_group = place.bc_row % 4;
+    float* out = args.bc + static_cast<std::int64_t>(place.bc_row / 4) * 8 * args.padded_state;
+    float* out_c = out + 4 * args.padded_state;
+    for (int n = lane; n < args.padded_state; n += 32) {
+      const bool exists = n < args.state_size;
+      out[n * 4 + in_group] = exists ? b[n] : 0.0f;
+      if (args.state_size == 16) {
+        out_c[Scan16CIndex(in_group, n)] = RoundToTf32(c[n]);
+      } else {
+        out_c[n * 4 + in_group] = exists ? c[n] : 0.0f;
+      }
+    }
+  }
+  __syncthreads();
+  const int blocks = static_cast<int>(Slabs(args.dt_rank) * 8);
+  for (int i = threadIdx.x; i < blocks * 8; i += 256) {  // (channel block, token)
+    const float* from = sums + i % 8 * width;
+    Bf16x8 out;
+#pragma unroll
+    for (int p = 0; p < 4; ++p) {
+      const int r = i / 8 * 8 + 2 * p;
+      out.pair[p] = __floats2bfloat162_rn(r < args.dt_rank ? from[r] : 0.0f, r + 1 < args.dt_rank ? from[r + 1] : 0.0f);
+    }
+    reinterpret_cast<Bf16x8*>(args.dt)[(i / 64 * args.token_blocks + blockIdx.x) * 64 + i % 64] = out;
+  }
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_

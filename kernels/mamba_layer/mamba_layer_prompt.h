@@ -1,0 +1,78 @@
+// One Mamba layer over packed prompt tokens on a GPU, precision bf16: norm, mixer, and the sum with the
+// residual stream.
+//
+//   norm | in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate | out_proj, +
+//
+// A token's results depend on its own chunk and slot alone, and a prompt cut anywhere gives the same bits:
+// every sum has a fixed order, the scan is sequential in time, and no tile's arithmetic knows T.
+// Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before the
+// convolution; the window, delta, the decay and the state are fp32.
+//
+// All pointers are device memory. Functions enqueue on `stream` (a cudaStream_t; they can be captured into a
+// graph), allocate nothing, and return 0 or a cudaError_t.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_PROMPT_H_
+#define MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_PROMPT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/base/slots.h"
+#include "kernels/linear/core_matrices.h"
+
+namespace mambad::kernels {
+
+struct MambaLayerShape {
+  std::int64_t d_model = 0;     // M
+  std::int64_t d_inner = 0;     // D
+  std::int64_t d_state = 0;     // N in [1, 256]
+  std::int64_t d_conv = 0;      // K in [1, 64]
+  std::int64_t dt_rank = 0;     // R
+  float norm_eps = 1e-5f;
+  float dt_b_c_eps = -1.0f;     // FalconMamba's norms on dt, B and C; negative: none
+};
+
+struct MambaLayerWeights {
+  const float* norm = nullptr;           // (M)
+  CoreMatrices in_proj;                  // (2 D, M)
+  const float* in_proj_bias = nullptr;   // (2 D), or null
+  const float* conv_weight = nullptr;    // (K, D)
+  const float* conv_bias = nullptr;      // (D), or null
+  CoreMatrices x_proj;                   // (R + 2 N, D)
+  CoreMatrices dt_proj;                  // (D, R)
+  const float* dt_bias = nullptr;        // (D)
+  const float* decay_log2 = nullptr;     // (N, D), from PackDecay
+  const float* skip = nullptr;           // (D)
+  CoreMatrices out_proj;                 // (M, D)
+  const float* out_proj_bias = nullptr;  // (M), or null
+};
+
+// Chunk i is the tokens [offsets[i], offsets[i + 1]) and continues the state of slot_index[i]. Slots are
+// distinct or kNoSlot, whose chunks read and write nothing.
+struct PromptChunks {
+  std::int64_t tokens = 0;  // T, all of them
+  std::int64_t chunks = 0;
+  const std::int64_t* offsets = nullptr;     // (chunks + 1), ascending, offsets[0] >= 0, the last <= T
+  const std::int32_t* slot_index = nullptr;  // (chunks)
+};
+
+// Bytes for calls of at most `tokens` and `chunks`.
+std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks);
+
+// Writes into the workspace where every token belongs. Once per batch of chunks, before its first layer.
+int PlacePromptTokens(const PromptChunks& prompt, void* workspace, void* stream);
+
+struct MambaLayerPromptArgs {
+  MambaLayerShape shape;
+  MambaLayerWeights weights;
+  PromptChunks prompt;
+  float* residual = nullptr;  // (T, M), updated
+  SlotView window;            // (K-1, D) per slot
+  SlotView state;             // (N, D) per slot
+  void* workspace = nullptr;  // 256-byte aligned
+};
+
+int MambaLayerPrompt(const MambaLayerPromptArgs& args, void* stream);
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_PROMPT_H_

@@ -1,0 +1,113 @@
+// The launches of one layer's prompt pass.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_PROMPT_PASS_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_PROMPT_PASS_CUH_
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include "kernels/base/prompt_rows.cuh"
+#include "kernels/causal_conv1d/causal_conv1d_prompt.cuh"
+#include "kernels/device/launch.cuh"
+#include "kernels/linear/linear_prompt_epilogue.cuh"
+#include "kernels/linear/linear_prompt_launch.cuh"
+#include "kernels/mamba_layer/dt_bc_prompt.cuh"
+#include "kernels/mamba_layer/mamba_layer_prompt_workspace.cuh"
+#include "kernels/rms_norm/rms_norm_prompt.cuh"
+#include "kernels/selective_scan/selective_scan_prompt_launch.cuh"
+
+namespace mambad::kernels {
+
+// `args` must outlive it. Run launches every step in order; the first error ends them.
+class LayerPromptPass {
+ public:
+  LayerPromptPass(const MambaLayerPromptArgs& args, cudaStream_t stream)
+      : args_(args),
+        shape_(args.shape),
+        weights_(args.weights),
+        scratch_(args.shape, args.prompt.tokens, args.prompt.chunks, args.workspace),
+        tokens_(args.prompt.tokens),
+        token_blocks_(PaddedTokens(args.prompt.tokens) / 8),
+        stream_(stream) {}
+
+  cudaError_t Run() const {
+    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::Convolution, &LayerPromptPass::XProj,
+                            &LayerPromptPass::DtBc, &LayerPromptPass::DtProj, &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
+      const cudaError_t error = (this->*step)();
+      if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  }
+
+  cudaError_t Norm() const {
+    const RmsNormPrompt norm{args_.residual, weights_.norm, scratch_.places, scratch_.u, token_blocks_,
+                             Int(tokens_), Int(shape_.d_model), shape_.norm_eps};
+    const int shared = Int(Slabs(shape_.d_model) * kSlabChannels * 8 * sizeof(__nv_bfloat16));
+    const std::int64_t width = shape_.d_model;
+    const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
+                        : width <= 8 * 128                 ? RmsNormPromptKernel<8>
+                        : width <= 20 * 128                ? RmsNormPromptKernel<20>
+                                                           : RmsNormPromptKernel<32>;
+    return LaunchDependent(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
+  }
+  cudaError_t InProj() const {
+    return LinearPrompt(stream_, weights_.in_proj, scratch_.u, tokens_,
+                        StoreBf16{scratch_.xz, weights_.in_proj_bias, token_blocks_, Unsigned(tokens_),
+                                  Unsigned(2 * shape_.d_inner)});
+  }
+  cudaError_t Convolution() const {
+    const CausalConv1dPrompt conv{scratch_.xz, scratch_.x, weights_.conv_weight, weights_.conv_bias,
+                                  scratch_.places, DeviceSlots(args_.window), token_blocks_, Int(tokens_),
+                                  Int(shape_.d_inner), Int(shape_.d_conv)};
+    const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
+    return LaunchDependent(stream_, shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
+                           launch, conv);
+  }
+  cudaError_t XProj() const {
+    return LinearPrompt(stream_, weights_.x_proj, scratch_.x, tokens_,
+                        StoreSegments{scratch_.segments, token_blocks_ * 8, Unsigned(scratch_.segment_stride),
+                                      Unsigned(tokens_)},
+                        kXProjSegments);
+  }
+  cudaError_t DtBc() const {
+    const LinearPromptShape x_proj = MakeLinearPromptShape(weights_.x_proj, nullptr, tokens_, kXProjSegments);
+    const DtBcPrompt dt_bc{scratch_.segments, scratch_.places, scratch_.dt, scratch_.bc, token_blocks_,
+                           x_proj.segments, Int(scratch_.segment_stride), Int(tokens_), Int(shape_.dt_rank),
+                           Int(shape_.d_state), Int(PaddedStateSize(shape_.d_state)), shape_.dt_b_c_eps};
+    const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
+    return LaunchDependent(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
+  }
+  cudaError_t DtProj() const {
+    return LinearPrompt(stream_, weights_.dt_proj, scratch_.dt, tokens_,
+                        StoreDelta{scratch_.delta, weights_.dt_bias, token_blocks_, Unsigned(tokens_),
+                                   Unsigned(shape_.d_inner)});
+  }
+  cudaError_t Scan() const {
+    const SelectiveScanPrompt scan{scratch_.xz, scratch_.x, scratch_.delta, scratch_.bc, weights_.decay_log2,
+                                   weights_.skip, scratch_.y, args_.prompt.offsets, args_.prompt.slot_index,
+                                   DeviceSlots(args_.state), DeviceSlots(args_.window), token_blocks_,
+                                   Int(shape_.d_inner), Int(shape_.d_state), Int(shape_.d_conv)};
+    return LaunchSelectiveScanPrompt(stream_, scan, args_.prompt.chunks);
+  }
+  cudaError_t OutProj() const {
+    return LinearPrompt(stream_, weights_.out_proj, scratch_.y, tokens_,
+                        AddToResidual{args_.residual, weights_.out_proj_bias, scratch_.places, Unsigned(tokens_),
+                                      Unsigned(shape_.d_model)});
+  }
+
+
+ private:
+  static std::int32_t Int(std::int64_t v) { return static_cast<std::int32_t>(v); }
+  static std::uint32_t Unsigned(std::int64_t v) { return static_cast<std::uint32_t>(v); }
+
+  const MambaLayerPromptArgs& args_;
+  const MambaLayerShape& shape_;
+  const MambaLayerWeights& weights_;
+  const MambaLayerPromptScratch scratch_;
+  const std::int64_t tokens_;
+  const std::int64_t token_blocks_;
+  const cudaStream_t stream_;
+};
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_PROMPT_PASS_CUH_
