@@ -17,34 +17,9 @@
 #include <cstdint>
 
 #include "kernels/base/slots.h"
-#include "kernels/linear/core_matrices.h"
+#include "kernels/mamba_layer/mamba_layer_weights.h"
 
 namespace mambad::kernels {
-
-struct MambaLayerShape {
-  std::int64_t d_model = 0;     // M
-  std::int64_t d_inner = 0;     // D
-  std::int64_t d_state = 0;     // N in [1, 256]
-  std::int64_t d_conv = 0;      // K in [1, 64]
-  std::int64_t dt_rank = 0;     // R
-  float norm_eps = 1e-5f;
-  float dt_b_c_eps = -1.0f;     // FalconMamba's norms on dt, B and C; negative: none
-};
-
-struct MambaLayerWeights {
-  const float* norm = nullptr;           // (M)
-  CoreMatrices in_proj;                  // (2 D, M)
-  const float* in_proj_bias = nullptr;   // (2 D), or null
-  const float* conv_weight = nullptr;    // (K, D)
-  const float* conv_bias = nullptr;      // (D), or null
-  CoreMatrices x_proj;                   // (R + 2 N, D)
-  CoreMatrices dt_proj;                  // (D, R)
-  const float* dt_bias = nullptr;        // (D)
-  const float* decay_log2 = nullptr;     // (N, D), from PackDecay
-  const float* skip = nullptr;           // (D)
-  CoreMatrices out_proj;                 // (M, D)
-  const float* out_proj_bias = nullptr;  // (M), or null
-};
 
 // Chunk i is the tokens [offsets[i], offsets[i + 1]) and continues the state of slot_index[i]. Slots are
 // distinct or kNoSlot, whose chunks read and write nothing.
@@ -64,6 +39,8 @@ int PlacePromptTokens(const PromptChunks& prompt, void* workspace, void* stream)
 struct MambaLayerPromptArgs {
   MambaLayerShape shape;
   MambaLayerWeights weights;
+  const float* norm_weight = nullptr;  // (M)
+  float norm_eps = 1e-5f;
   PromptChunks prompt;
   float* residual = nullptr;  // (T, M), updated
   SlotView window;            // (K-1, D) per slot

@@ -8,6 +8,7 @@
 #include "kernels/base/prompt_rows.cuh"
 #include "kernels/causal_conv1d/causal_conv1d_prompt.cuh"
 #include "kernels/device/launch.cuh"
+#include "kernels/linear/core_matrices.h"
 #include "kernels/linear/linear_prompt_epilogue.cuh"
 #include "kernels/linear/linear_prompt_launch.cuh"
 #include "kernels/mamba_layer/dt_bc_prompt.cuh"
@@ -39,8 +40,8 @@ class LayerPromptPass {
   }
 
   cudaError_t Norm() const {
-    const RmsNormPrompt norm{args_.residual, weights_.norm, scratch_.places, scratch_.u, token_blocks_,
-                             Int(tokens_), Int(shape_.d_model), shape_.norm_eps};
+    const RmsNormPrompt norm{args_.residual, args_.norm_weight, scratch_.places, scratch_.u, token_blocks_,
+                             Int(tokens_), Int(shape_.d_model), args_.norm_eps};
     const int shared = Int(Slabs(shape_.d_model) * kSlabChannels * 8 * sizeof(__nv_bfloat16));
     const std::int64_t width = shape_.d_model;
     const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
@@ -50,8 +51,8 @@ class LayerPromptPass {
     return LaunchDependent(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
   }
   cudaError_t InProj() const {
-    return LinearPrompt(stream_, weights_.in_proj, scratch_.u, tokens_,
-                        StoreBf16{scratch_.xz, weights_.in_proj_bias, token_blocks_, Unsigned(tokens_),
+    return LinearPrompt(stream_, Cores(weights_.in_proj), scratch_.u, tokens_,
+                        StoreBf16{scratch_.xz, weights_.in_bias, token_blocks_, Unsigned(tokens_),
                                   Unsigned(2 * shape_.d_inner)});
   }
   cudaError_t Convolution() const {
@@ -63,21 +64,21 @@ class LayerPromptPass {
                            launch, conv);
   }
   cudaError_t XProj() const {
-    return LinearPrompt(stream_, weights_.x_proj, scratch_.x, tokens_,
+    return LinearPrompt(stream_, Cores(weights_.x_proj), scratch_.x, tokens_,
                         StoreSegments{scratch_.segments, token_blocks_ * 8, Unsigned(scratch_.segment_stride),
                                       Unsigned(tokens_)},
                         kXProjSegments);
   }
   cudaError_t DtBc() const {
-    const LinearPromptShape x_proj = MakeLinearPromptShape(weights_.x_proj, nullptr, tokens_, kXProjSegments);
+    const LinearPromptShape x_proj = MakeLinearPromptShape(Cores(weights_.x_proj), nullptr, tokens_, kXProjSegments);
     const DtBcPrompt dt_bc{scratch_.segments, scratch_.places, scratch_.dt, scratch_.bc, token_blocks_,
                            x_proj.segments, Int(scratch_.segment_stride), Int(tokens_), Int(shape_.dt_rank),
-                           Int(shape_.d_state), Int(PaddedStateSize(shape_.d_state)), shape_.dt_b_c_eps};
+                           Int(shape_.d_state), Int(PaddedStateSize(shape_.d_state)), shape_.dt_bc_eps};
     const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
     return LaunchDependent(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
   cudaError_t DtProj() const {
-    return LinearPrompt(stream_, weights_.dt_proj, scratch_.dt, tokens_,
+    return LinearPrompt(stream_, Cores(weights_.dt_proj), scratch_.dt, tokens_,
                         StoreDelta{scratch_.delta, weights_.dt_bias, token_blocks_, Unsigned(tokens_),
                                    Unsigned(shape_.d_inner)});
   }
@@ -89,13 +90,14 @@ class LayerPromptPass {
     return LaunchSelectiveScanPrompt(stream_, scan, args_.prompt.chunks);
   }
   cudaError_t OutProj() const {
-    return LinearPrompt(stream_, weights_.out_proj, scratch_.y, tokens_,
-                        AddToResidual{args_.residual, weights_.out_proj_bias, scratch_.places, Unsigned(tokens_),
+    return LinearPrompt(stream_, Cores(weights_.out_proj), scratch_.y, tokens_,
+                        AddToResidual{args_.residual, weights_.out_bias, scratch_.places, Unsigned(tokens_),
                                       Unsigned(shape_.d_model)});
   }
 
 
  private:
+  static CoreMatrices Cores(const PackedWeight& w) { return {w.data, w.rows, w.cols}; }
   static std::int32_t Int(std::int64_t v) { return static_cast<std::int32_t>(v); }
   static std::uint32_t Unsigned(std::int64_t v) { return static_cast<std::uint32_t>(v); }
 

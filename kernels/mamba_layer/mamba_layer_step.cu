@@ -88,7 +88,7 @@ const char* States(void* stream, const MambaLayerStepArgs& args) {
                                 .channels = args.shape.d_inner,
                                 .rank = args.shape.dt_rank,
                                 .rank_pad = weights.dt_proj.k_pad(),
-                                .norm_eps = args.dt_bc_eps};
+                                .norm_eps = args.shape.dt_bc_eps};
   if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states);
   if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states);
   return StatesOfSize<32>(stream, states);

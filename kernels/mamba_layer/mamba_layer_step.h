@@ -21,35 +21,10 @@
 #include <cstdint>
 
 #include "kernels/base/slots.h"
-#include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/mamba_layer_weights.h"
 #include "kernels/mamba_layer/step_buffers.h"
 
 namespace mambad::kernels {
-
-// All in device memory, 16-byte aligned.
-struct MambaLayerWeights {
-  PackedWeight in_proj;                // (2 D, M)
-  PackedWeight x_proj;                 // (R + 2 N, D)
-  PackedWeight dt_proj;                // (D, R)
-  PackedWeight out_proj;               // (M, D)
-  const float* in_bias = nullptr;      // (2 D), or null
-  const float* conv_weight = nullptr;  // (K, D), tap-major
-  const float* conv_bias = nullptr;    // (D), or null
-  const float* dt_bias = nullptr;      // (D)
-  const float* decay_log2 = nullptr;   // (N, D), from PackDecay
-  const float* skip = nullptr;         // (D)
-  const float* out_bias = nullptr;     // (M), or null
-};
-
-struct MambaLayerShape {
-  std::int32_t d_model = 0;  // M
-  std::int32_t d_inner = 0;  // D
-  std::int32_t d_state = 0;  // N
-  std::int32_t d_conv = 0;   // K
-  std::int32_t dt_rank = 0;  // R
-
-  int dt_bc_width() const { return dt_rank + 2 * d_state; }
-};
 
 // Null when these kernels can take the shape, else why not (the general path then takes it): M and D multiples
 // of 64, N 8, 16 or 32, K 1 to 4, R up to 512.
@@ -64,7 +39,6 @@ struct MambaLayerStepArgs {
   SlotView window;                           // (K-1, D) per slot; base, stride and offset multiples of 16
   SlotView state;                            // (N, D) per slot; likewise
   float norm_eps = 1e-5f;
-  float dt_bc_eps = -1.0f;  // FalconMamba's weightless norms on dt, B and C; negative: none
   const float* next_norm_weight = nullptr;  // (M)
 };
 
