@@ -93,7 +93,7 @@ absl::Status GpuSampler::Allocate(Device& device) {
   MAMBAD_ASSIGN_OR_RETURN(host_inputs_, HostBuffer::Create(device, inputs));
   MAMBAD_ASSIGN_OR_RETURN(inputs_, device.Allocate(inputs, "workspace"));
   MAMBAD_ASSIGN_OR_RETURN(host_results_, HostBuffer::Create(device, results));
-  // Zero, because whole rows are copied back and kernels leave the places of tops that nobody asked for alone.
+  // Zero: whole rows are copied back, with the places of tops that nobody asked for.
   MAMBAD_ASSIGN_OR_RETURN(results_, device.Allocate(results, "workspace", Fill::kZero));
   // Whether a row fits on chip does not depend on the number of rows.
   MAMBAD_ASSIGN_OR_RETURN(
