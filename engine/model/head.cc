@@ -36,15 +36,17 @@ absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kern
   head->linear_ = std::move(linear);
   head->norm_weight_ = std::move(norm_weight);
   head->norm_epsilon_ = norm_epsilon;
-  head->rows_per_block_ = std::min(kRowsPerBlock, tasks_max);
+  head->rows_per_block_ = std::min(device.is_gpu() ? kGpuRowsPerBlock : kRowsPerBlock, tasks_max);
+  head->logits_stride_ = Aligned(head->linear_.rows());
   const int64_t normed = Aligned(head->rows_per_block_ * head->linear_.cols());
-  const int64_t logits = head->rows_per_block_ * head->linear_.rows();
+  const int64_t logits = head->rows_per_block_ * head->logits_stride_;
   MAMBAD_ASSIGN_OR_RETURN(head->workspace_, device.Allocate((normed + logits) * sizeof(float), "workspace"));
   head->normed_ = head->workspace_.as<float>();
   head->logits_ = head->normed_ + normed;
-  MAMBAD_ASSIGN_OR_RETURN(
-      head->scratch_,
-      kernels::HostBuffer::Create(device, kernels::SampleScratchBytes(device, head->linear_.rows())));
+  MAMBAD_ASSIGN_OR_RETURN(head->sampler_,
+                          kernels::Sampler::Create(device, {.vocab = head->linear_.rows(),
+                                                            .stride = head->logits_stride_,
+                                                            .rows_max = head->rows_per_block_}));
   head->order_.reserve(static_cast<size_t>(tasks_max));
   head->sampled_.resize(static_cast<size_t>(head->rows_per_block_));
   head->scores_.resize(static_cast<size_t>(head->rows_per_block_));
@@ -89,12 +91,12 @@ absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::s
                                                    .width = d_model,
                                                    .eps = norm_epsilon_}));
   MAMBAD_RETURN_IF_ERROR(kernels::Linear(
-      stream, linear_, {.x = normed_, .ldx = d_model, .y = logits_, .ldy = vocab, .rows = rows}));
+      stream, linear_, {.x = normed_, .ldx = d_model, .y = logits_, .ldy = logits_stride_, .rows = rows}));
   if (observer_) {
     std::vector<float> row_logits(static_cast<size_t>(vocab));
     for (int64_t row = 0; row < rows; ++row) {
-      MAMBAD_RETURN_IF_ERROR(
-          kernels::CopyToHost(stream, row_logits.data(), logits_ + row * vocab, vocab * sizeof(float)));
+      MAMBAD_RETURN_IF_ERROR(kernels::CopyToHost(stream, row_logits.data(), logits_ + row * logits_stride_,
+                                                 vocab * sizeof(float)));
       MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
       observer_(order[row], row_logits);
     }
@@ -102,7 +104,8 @@ absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::s
   const int64_t draws = std::clamp<int64_t>(static_cast<int64_t>(draws_) - begin, 0, rows);
   if (draws > 0) MAMBAD_RETURN_IF_ERROR(SampleRows(stream, logits_, tasks, order.first(draws), results));
   if (draws < rows)
-    MAMBAD_RETURN_IF_ERROR(ScoreRows(stream, logits_ + draws * vocab, tasks, order.subspan(draws), results));
+    MAMBAD_RETURN_IF_ERROR(
+        ScoreRows(stream, logits_ + draws * logits_stride_, tasks, order.subspan(draws), results));
   return absl::OkStatus();
 }
 
@@ -125,16 +128,13 @@ absl::Status Head::SampleRows(kernels::Stream& stream, const float* logits, std:
     AppendRow(row.suppressed, &suppressed_, &suppressed_offsets_);
   }
   const std::span<kernels::SampledToken> sampled(sampled_.data(), rows.size());
-  MAMBAD_RETURN_IF_ERROR(kernels::Sample(stream, {.logits = logits,
-                                                  .logits_stride = linear_.rows(),
-                                                  .vocab = linear_.rows(),
-                                                  .params = params_,
-                                                  .keys = keys_,
-                                                  .logit_bias = {biases_, bias_offsets_},
-                                                  .token_counts = {counts_, count_offsets_},
-                                                  .suppressed = {suppressed_, suppressed_offsets_},
-                                                  .results = sampled,
-                                                  .scratch = {scratch_.as<std::byte>(), scratch_.bytes()}}));
+  MAMBAD_RETURN_IF_ERROR(sampler_->Sample(stream, {.logits = logits,
+                                                   .params = params_,
+                                                   .keys = keys_,
+                                                   .logit_bias = {biases_, bias_offsets_},
+                                                   .token_counts = {counts_, count_offsets_},
+                                                   .suppressed = {suppressed_, suppressed_offsets_},
+                                                   .results = sampled}));
   for (size_t i = 0; i < rows.size(); ++i) {
     LogitsResult& result = results[rows[i]];
     result.finite = sampled[i].finite;
@@ -154,12 +154,10 @@ absl::Status Head::ScoreRows(kernels::Stream& stream, const float* logits, std::
     top_max = std::max(top_max, tasks[task].top_logprobs);
   }
   const std::span<kernels::TokenScore> scores(scores_.data(), rows.size());
-  MAMBAD_RETURN_IF_ERROR(kernels::ScoreRows(stream, {.logits = logits,
-                                                     .logits_stride = linear_.rows(),
-                                                     .vocab = linear_.rows(),
-                                                     .targets = targets_,
-                                                     .top_logprobs = static_cast<int32_t>(top_max),
-                                                     .results = scores}));
+  MAMBAD_RETURN_IF_ERROR(sampler_->Score(stream, {.logits = logits,
+                                                  .targets = targets_,
+                                                  .top_logprobs = static_cast<int32_t>(top_max),
+                                                  .results = scores}));
   for (size_t i = 0; i < rows.size(); ++i) {
     LogitsResult& result = results[rows[i]];
     result.finite = scores[i].finite;

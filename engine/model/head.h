@@ -2,8 +2,9 @@
 //
 //   logits = lm_head(rms_norm_f(hidden))
 //
-// Rows pass in blocks of kRowsPerBlock, so the logits of a whole vocabulary exist for that many rows alone.
-// The bits of a row depend on neither its block nor its neighbours.
+// Rows pass in blocks, so the logits of a whole vocabulary exist for one block alone: small on the CPU; on a
+// GPU as large as any decode batch, which reads the weight once. The bits of a row depend on neither its
+// block nor its neighbours.
 #ifndef MAMBAD_ENGINE_MODEL_HEAD_H_
 #define MAMBAD_ENGINE_MODEL_HEAD_H_
 
@@ -19,7 +20,7 @@
 #include "engine/schedule/batch.h"
 #include "kernels/device/stream.h"
 #include "kernels/linear/linear.h"
-#include "kernels/sampling/sampling.h"
+#include "kernels/sampling/sampler.h"
 
 namespace mambad {
 
@@ -30,6 +31,7 @@ using LogitsObserver = std::function<void(size_t task, std::span<const float> lo
 class Head {
  public:
   static constexpr int64_t kRowsPerBlock = 64;
+  static constexpr int64_t kGpuRowsPerBlock = 512;
 
   // `norm_weight` (M). Allocates everything that Run needs for up to `tasks_max` tasks.
   static absl::StatusOr<std::unique_ptr<Head>> Create(kernels::Device& device, kernels::PackedLinear linear,
@@ -47,7 +49,7 @@ class Head {
 
   const kernels::PackedLinear& linear() const { return linear_; }
   const float* norm_weight() const { return norm_weight_.as<float>(); }
-  size_t workspace_bytes() const { return workspace_.bytes() + scratch_.bytes(); }
+  size_t workspace_bytes() const { return workspace_.bytes() + sampler_->bytes(); }
   void Observe(LogitsObserver observer) { observer_ = std::move(observer); }
 
  private:
@@ -64,10 +66,12 @@ class Head {
   kernels::DeviceBuffer norm_weight_;
   float norm_epsilon_ = 0;
   int64_t rows_per_block_ = 0;
-  kernels::DeviceBuffer workspace_;  // (rows_per_block, M) normed, then (rows_per_block, V) logits
+  int64_t logits_stride_ = 0;
+  kernels::DeviceBuffer
+      workspace_;  // (rows_per_block, M) normed, then (rows_per_block, logits_stride) logits
   float* normed_ = nullptr;
   float* logits_ = nullptr;
-  kernels::HostBuffer scratch_;  // of sampling
+  std::unique_ptr<kernels::Sampler> sampler_;
   LogitsObserver observer_;
 
   // Task indices: those that draw, then those that score. The vectors below keep their capacity from call to

@@ -92,6 +92,7 @@ class Device {
   bool is_gpu() const { return kind_ == DeviceKind::kCuda; }
   CpuPath cpu_path() const { return cpu_path_; }
   const GpuProperties& gpu() const { return gpu_; }  // of a GPU
+  int ordinal() const { return ordinal_; }           // of a GPU
   ThreadPool& pool() { return pool_; }
 
   // What the bits of a result depend on, for the numerics id: "cpu-avx2", "cuda-90".

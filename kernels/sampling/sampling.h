@@ -24,18 +24,16 @@
 // Non-finite rows: a NaN or an infinity anywhere in a row gives finite = false for that row alone; its other
 //   fields are unspecified but in range.
 // Errors:  InvalidArgument naming the field, before anything is written.
-// Threads: rows are spread over the stream's pool; returns when done. Does not allocate; scratch is the
-// caller's.
+//
+// Here are the arguments and results; sampler.h has the op.
 #ifndef MAMBAD_KERNELS_SAMPLING_SAMPLING_H_
 #define MAMBAD_KERNELS_SAMPLING_SAMPLING_H_
 
 #include <array>
-#include <cstddef>
 #include <cstdint>
 #include <span>
 
 #include "absl/status/status.h"
-#include "kernels/device/stream.h"
 
 namespace mambad::kernels {
 
@@ -101,17 +99,21 @@ struct SampledToken {
   TopLogprobs top;
 };
 
+// The rows of logits that a sampler takes.
+struct LogitsShape {
+  std::int64_t vocab = 0;     // V in [1, 2^28]
+  std::int64_t stride = 0;    // floats between rows, >= V, a multiple of 4
+  std::int64_t rows_max = 0;  // >= 0
+};
+
 struct SampleArgs {
-  const float* logits = nullptr;           // (B, V) fp32, raw, in device memory; not changed
-  std::int64_t logits_stride = 0;          // floats between rows, >= V
-  std::int64_t vocab = 0;                  // V in [1, 2^30]
+  const float* logits = nullptr;           // (B, V) fp32, raw, in device memory, 16-byte aligned; not changed
   std::span<const SamplingParams> params;  // (B)
   std::span<const SamplingKey> keys;       // (B)
   Ragged<LogitBias> logit_bias;            // B lists, tokens distinct within a row
   Ragged<TokenCount> token_counts;         // B lists, tokens distinct within a row
   Ragged<std::int32_t> suppressed;         // B lists, distinct within a row and fewer than V
   std::span<SampledToken> results;         // (B)
-  std::span<std::byte> scratch;            // at least SampleScratchBytes(device, V), 64-byte aligned
 };
 
 struct TokenScore {
@@ -123,19 +125,16 @@ struct TokenScore {
 };
 
 struct ScoreArgs {
-  const float* logits = nullptr;          // (rows, V) fp32 in device memory
-  std::int64_t logits_stride = 0;         // floats between rows, >= V
-  std::int64_t vocab = 0;                 // V in [1, 2^30]
+  const float* logits = nullptr;          // (rows, V) fp32 in device memory, 16-byte aligned
   std::span<const std::int32_t> targets;  // (rows), each in [0, V)
   std::int32_t top_logprobs = 0;          // [0, kMaxTopLogprobs], for every row
   std::span<TokenScore> results;          // (rows)
 };
 
-// Scratch of Sample for this device (one part per worker) and vocabulary.
-std::size_t SampleScratchBytes(Device& device, std::int64_t vocab);
-
-absl::Status Sample(Stream& stream, const SampleArgs& args);
-absl::Status ScoreRows(Stream& stream, const ScoreArgs& args);
+// What the comments above demand, but for what they call distinct.
+absl::Status CheckShape(const LogitsShape& shape);
+absl::Status CheckSample(const LogitsShape& shape, const SampleArgs& args);
+absl::Status CheckScore(const LogitsShape& shape, const ScoreArgs& args);
 
 }  // namespace mambad::kernels
 

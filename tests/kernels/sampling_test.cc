@@ -1,10 +1,10 @@
-#include "kernels/sampling/sampling.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <memory>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -14,8 +14,10 @@
 #include "kernels/math/philox.h"
 #include "kernels/reference/sampling_ref.h"
 #include "kernels/sampling/prefix_select.h"
+#include "kernels/sampling/sampler.h"
 #include "tests/support/cpu_device.h"
 #include "tests/support/random_floats.h"
+#include "tests/support/test_device.h"
 
 namespace mambad::kernels {
 namespace {
@@ -23,14 +25,18 @@ namespace {
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A log-probability is a difference of numbers of the size of a logit: the logits are exact, the sum of
-// exponentials has 2 ulp per term and 13 roundings of its tree, and the result is rounded to fp32 (at most
-// 2^-19 for |logprob| < 32).
+// A log-probability is a difference of numbers of the size of a logit: the logits are exact, and the result
+// is rounded to fp32 (at most 2^-20 for |logprob| < 32). The rest is the error of the sum of exponentials. On
+// the CPU: 2 ulp per term and 13 roundings of its tree. On a GPU, whose sum is exact: per term 2^-22 and
+// three roundings of the exponent x, 3 * 2^-24 |x|; the mean of |x| by weight is at most ln V (the entropy
+// is, and it is that mean plus the logarithm of the sum), 8 here: together 28 * 2^-24, within 20 * 2^-24 and
+// the half of 2^-19 that rounding leaves.
 constexpr double kLogprobTolerance = 20 * 0x1p-24 + 0x1p-19;
 
-// Weights carry the 2 ulp of exp, and the rounding of (l - max) / temperature times that quotient (at most
-// 87). Draws nearer than this to a boundary of the distribution, and thresholds decided by less, may fall on
-// either side.
+// Weights carry the error of exp, and the roundings of (l - max) / temperature times that quotient (at most
+// 87, so on the CPU 2 ulp + 87; on a GPU four roundings, but weighed as above: twice 36 * 2^-24, for a part
+// and the sum). Draws nearer than this to a boundary of the distribution, and thresholds decided by less, may
+// fall on either side.
 constexpr double kDecisionMargin = 100 * 0x1p-23;
 
 // One row with all that a draw depends on.
@@ -57,16 +63,39 @@ struct Row {
   }
 };
 
-class SamplingTest : public ::testing::TestWithParam<CpuPath> {
- protected:
-  std::unique_ptr<Device> device_ = DeviceOn(GetParam(), 2);
-  std::unique_ptr<Stream> stream_ = Stream::Create(*device_).value();
+// What a test runs on: a path of the CPU, or none for a GPU.
+using Target = std::optional<CpuPath>;
 
-  std::vector<SampledToken> SampleAll(const std::vector<Row>& rows) { return SampleOn(*stream_, rows); }
+std::vector<Target> TargetsToTest() {
+  if (TestsRunOnGpu()) return {std::nullopt};
+  const std::vector<CpuPath> paths = PathsToTest();
+  return {paths.begin(), paths.end()};
+}
 
-  static std::vector<SampledToken> SampleOn(Stream& stream, const std::vector<Row>& rows) {
-    const std::int64_t vocab = rows[0].logits.size(), stride = vocab + 3;
-    std::vector<float> logits(rows.size() * stride, kNan);
+// A device with samplers, which are kept: on a GPU they are slow to make.
+class Subject {
+ public:
+  Subject(Target target, int threads)
+      : device_(target.has_value() ? DeviceOn(*target, threads)
+                                   : Device::Create({.kind = DeviceKind::kCuda, .threads = threads}).value()),
+        stream_(Stream::Create(*device_).value()) {}
+
+  static std::int64_t Stride(std::int64_t vocab) { return (vocab + 7) / 4 * 4; }
+
+  Device& device() { return *device_; }
+  Stream& stream() { return *stream_; }
+  Sampler& SamplerOf(std::int64_t vocab) {
+    std::unique_ptr<Sampler>& sampler = samplers_[vocab];
+    if (sampler == nullptr) {
+      sampler =
+          Sampler::Create(*device_, {.vocab = vocab, .stride = Stride(vocab), .rows_max = kRowsMax}).value();
+    }
+    return *sampler;
+  }
+
+  std::vector<SampledToken> Sample(const std::vector<Row>& rows) {
+    const std::int64_t vocab = rows[0].logits.size(), stride = Stride(vocab);
+    TestVector<float> logits(rows.size() * stride, kNan);
     std::vector<SamplingParams> params;
     std::vector<SamplingKey> keys;
     std::vector<LogitBias> biases;
@@ -85,21 +114,31 @@ class SamplingTest : public ::testing::TestWithParam<CpuPath> {
       suppressed_offsets.push_back(suppressed.size());
     }
     std::vector<SampledToken> results(rows.size());
-    const DeviceBuffer scratch =
-        stream.device().Allocate(SampleScratchBytes(stream.device(), vocab), "sampling").value();
-    const absl::Status status = Sample(stream, {.logits = logits.data(),
-                                                .logits_stride = stride,
-                                                .vocab = vocab,
-                                                .params = params,
-                                                .keys = keys,
-                                                .logit_bias = {biases, bias_offsets},
-                                                .token_counts = {counts, count_offsets},
-                                                .suppressed = {suppressed, suppressed_offsets},
-                                                .results = results,
-                                                .scratch = {scratch.as<std::byte>(), scratch.bytes()}});
+    const absl::Status status =
+        SamplerOf(vocab).Sample(*stream_, {.logits = logits.data(),
+                                           .params = params,
+                                           .keys = keys,
+                                           .logit_bias = {biases, bias_offsets},
+                                           .token_counts = {counts, count_offsets},
+                                           .suppressed = {suppressed, suppressed_offsets},
+                                           .results = results});
     EXPECT_TRUE(status.ok()) << status;
     return results;
   }
+
+ private:
+  static constexpr std::int64_t kRowsMax = 300;
+
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+  std::map<std::int64_t, std::unique_ptr<Sampler>> samplers_;
+};
+
+class SamplingTest : public ::testing::TestWithParam<Target> {
+ protected:
+  Subject subject_ = Subject(GetParam(), 2);
+
+  std::vector<SampledToken> SampleAll(const std::vector<Row>& rows) { return subject_.Sample(rows); }
 };
 
 // Parameters in every combination, over vocabularies around the block sizes.
@@ -221,12 +260,11 @@ TEST_P(SamplingTest, ARowDependsOnItselfAlone) {
   Row poisoned;
   poisoned.logits.assign(600, kNan);
   for (int threads = 1; threads <= 3; ++threads) {
-    const auto device = DeviceOn(GetParam(), threads);
-    const auto stream = Stream::Create(*device).value();
+    Subject subject(GetParam(), threads);
     for (std::size_t i = 0; i < rows.size(); ++i) {
-      ASSERT_TRUE(Same(SampleOn(*stream, {rows[i]})[0], together[i])) << i;
+      ASSERT_TRUE(Same(subject.Sample({rows[i]})[0], together[i])) << i;
       const std::vector<SampledToken> beside =
-          SampleOn(*stream, {poisoned, rows[(i + 1) % rows.size()], rows[i], poisoned});
+          subject.Sample({poisoned, rows[(i + 1) % rows.size()], rows[i], poisoned});
       ASSERT_TRUE(Same(beside[2], together[i])) << i;
       ASSERT_FALSE(beside[0].finite);
       ASSERT_FALSE(beside[3].finite);
@@ -285,6 +323,20 @@ TEST_P(SamplingTest, GreedyTakesTheLowestIdOfEqualLogits) {
   EXPECT_EQ(SampleAll({row})[0].token, 531);
 }
 
+// More list entries than one launch on a GPU takes: 300 rows with a count for each of 4096 tokens.
+TEST_P(SamplingTest, ListsMayBeOfAnyTotalLength) {
+  constexpr std::int32_t kVocab = 4096;
+  std::vector<Row> rows(300);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    rows[r].logits.assign(kVocab, 1.0f);
+    rows[r].params = {.temperature = 0.0f, .frequency_penalty = 1.0f};
+    for (std::int32_t token = 0; token < kVocab; ++token) rows[r].token_counts.push_back({token, 1});
+    rows[r].token_counts[(r * 613) % kVocab].output_count = 0;
+  }
+  const std::vector<SampledToken> results = SampleAll(rows);
+  for (std::size_t r = 0; r < rows.size(); ++r) ASSERT_EQ(results[r].token, (r * 613) % kVocab) << r;
+}
+
 // Pearson's statistic of 20000 draws against the reference's distribution. Fixed seeds, so the outcome is
 // fixed too; 5 standard deviations (sqrt(2 * cells)) above its mean would be one case in a million for a
 // right sampler.
@@ -334,23 +386,21 @@ TEST_P(SamplingTest, DrawsFollowTheDistribution) {
 TEST_P(SamplingTest, ScoresMatchTheReference) {
   for (const std::int64_t vocab : {1, 5, 256, 999}) {
     constexpr std::int64_t kRows = 12;
-    std::vector<float> logits = RandomFloats(kRows * vocab, 21, 0.0f, 3.0f);
-    for (std::int64_t i = 0; i < kRows / 2 * vocab; ++i) logits[i] = std::round(logits[i]);
+    const std::int64_t stride = Subject::Stride(vocab);
+    const std::vector<float> random = RandomFloats(kRows * stride, 21, 0.0f, 3.0f);
+    TestVector<float> logits(random.begin(), random.end());
+    for (std::int64_t i = 0; i < kRows / 2 * stride; ++i) logits[i] = std::round(logits[i]);
     std::vector<std::int32_t> targets(kRows);
     for (std::int64_t r = 0; r < kRows; ++r) {
-      const std::vector<float> row(&logits[r * vocab], &logits[r * vocab] + vocab);
+      const std::vector<float> row(&logits[r * stride], &logits[r * stride] + vocab);
       targets[r] = r % 3 == 0 ? reference::Order(row)[0] : static_cast<std::int32_t>((r * 37) % vocab);
     }
     std::vector<TokenScore> scores(kRows);
-    ASSERT_TRUE(ScoreRows(*stream_, {.logits = logits.data(),
-                                     .logits_stride = vocab,
-                                     .vocab = vocab,
-                                     .targets = targets,
-                                     .top_logprobs = 7,
-                                     .results = scores})
-                    .ok());
+    ScoreArgs args = {.logits = logits.data(), .targets = targets, .top_logprobs = 7, .results = scores};
+    Sampler& sampler = subject_.SamplerOf(vocab);
+    ASSERT_TRUE(sampler.Score(subject_.stream(), args).ok());
     for (std::int64_t r = 0; r < kRows; ++r) {
-      const std::vector<float> row(&logits[r * vocab], &logits[r * vocab] + vocab);
+      const std::vector<float> row(&logits[r * stride], &logits[r * stride] + vocab);
       const std::vector<int> order = reference::Order(row);
       const std::vector<double> want = reference::LogSoftmax<double>(row.data(), vocab);
       const auto place = std::find(order.begin(), order.end(), targets[r]) - order.begin();
@@ -363,35 +413,51 @@ TEST_P(SamplingTest, ScoresMatchTheReference) {
         ASSERT_EQ(scores[r].top.tokens[n].token, order[n]);
     }
     logits[vocab - 1] = kNan;
-    ASSERT_TRUE(ScoreRows(*stream_, {.logits = logits.data(),
-                                     .logits_stride = vocab,
-                                     .vocab = vocab,
-                                     .targets = targets,
-                                     .results = scores})
-                    .ok());
+    args.top_logprobs = 0;
+    ASSERT_TRUE(sampler.Score(subject_.stream(), args).ok());
     EXPECT_FALSE(scores[0].finite);
     EXPECT_TRUE(scores[1].finite);
   }
 }
 
+// Rows that no GPU holds on chip.
+TEST_P(SamplingTest, ScoresTheWidestRows) {
+  constexpr std::int64_t kVocab = 600'001, kStride = 600'004, kRows = 3;
+  TestVector<float> logits(kRows * kStride, kNan);
+  std::vector<std::int32_t> targets;
+  for (std::int32_t r = 0; r < kRows; ++r) {
+    for (std::int32_t i = 0; i < kVocab; ++i)
+      logits[r * kStride + i] = static_cast<float>((i * 7919LL + r) % kVocab);
+    targets.push_back(200'000 * (r + 1));
+  }
+  std::vector<TokenScore> scores(kRows);
+  const auto sampler =
+      Sampler::Create(subject_.device(), {.vocab = kVocab, .stride = kStride, .rows_max = kRows}).value();
+  ASSERT_TRUE(sampler
+                  ->Score(subject_.stream(),
+                          {.logits = logits.data(), .targets = targets, .top_logprobs = 1, .results = scores})
+                  .ok());
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const float* row = &logits[r * kStride];
+    // The logits of a row are 0 to V - 1 in some order.
+    ASSERT_TRUE(scores[r].finite);
+    ASSERT_EQ(scores[r].rank, kVocab - static_cast<std::int64_t>(row[targets[r]]));
+    ASSERT_EQ(row[scores[r].top.tokens[0].token], static_cast<float>(kVocab - 1));
+  }
+}
+
 TEST_P(SamplingTest, RefusesWhatItCannotDraw) {
-  std::vector<float> logits(4);
+  TestVector<float> logits(8);
   std::vector<SamplingParams> params(1);
   std::vector<SamplingKey> keys(1);
   std::vector<SampledToken> results(1);
-  const DeviceBuffer scratch = device_->Allocate(SampleScratchBytes(*device_, 4), "sampling").value();
-  const SampleArgs good = {.logits = logits.data(),
-                           .logits_stride = 4,
-                           .vocab = 4,
-                           .params = params,
-                           .keys = keys,
-                           .results = results,
-                           .scratch = {scratch.as<std::byte>(), scratch.bytes()}};
-  EXPECT_TRUE(Sample(*stream_, good).ok());
+  const auto sampler = Sampler::Create(subject_.device(), {.vocab = 4, .stride = 4, .rows_max = 1}).value();
+  const SampleArgs good = {.logits = logits.data(), .params = params, .keys = keys, .results = results};
+  EXPECT_TRUE(sampler->Sample(subject_.stream(), good).ok());
   const auto refused = [&](auto change) {
     SampleArgs args = good;
     change(args);
-    return Sample(*stream_, args).code() == absl::StatusCode::kInvalidArgument;
+    return sampler->Sample(subject_.stream(), args).code() == absl::StatusCode::kInvalidArgument;
   };
   const auto refused_params = [&](SamplingParams bad) {
     return refused([&](SampleArgs& a) { a.params = std::span(&bad, 1); });
@@ -408,12 +474,15 @@ TEST_P(SamplingTest, RefusesWhatItCannotDraw) {
   EXPECT_TRUE(refused_params({.frequency_penalty = kNan}));
   EXPECT_TRUE(refused_params({.top_k = -1}));
   EXPECT_TRUE(refused_params({.top_logprobs = kMaxTopLogprobs + 1}));
-  EXPECT_TRUE(refused([](SampleArgs& a) { a.vocab = 0; }));
   EXPECT_TRUE(refused([](SampleArgs& a) { a.logits = nullptr; }));
-  EXPECT_TRUE(refused([](SampleArgs& a) { a.logits_stride = 3; }));
+  EXPECT_TRUE(refused([](SampleArgs& a) { a.logits += 1; }));
   EXPECT_TRUE(refused([](SampleArgs& a) { a.keys = {}; }));
   EXPECT_TRUE(refused([](SampleArgs& a) { a.results = {}; }));
-  EXPECT_TRUE(refused([](SampleArgs& a) { a.scratch = {}; }));
+  std::vector<SamplingParams> two_params(2);
+  std::vector<SamplingKey> two_keys(2);
+  std::vector<SampledToken> two_results(2);
+  EXPECT_TRUE(
+      refused([&](SampleArgs& a) { a.params = two_params, a.keys = two_keys, a.results = two_results; }));
 
   const std::vector<std::int64_t> one = {0, 1}, four = {0, 4}, descending = {1, 0}, wrong_size = {0};
   const std::vector<std::int32_t> all = {0, 1, 2, 3}, beyond = {4};
@@ -428,10 +497,53 @@ TEST_P(SamplingTest, RefusesWhatItCannotDraw) {
   EXPECT_TRUE(refused([&](SampleArgs& a) { a.logit_bias = {bias_size, one}; }));
   EXPECT_TRUE(refused([&](SampleArgs& a) { a.token_counts = {count_token, one}; }));
   EXPECT_TRUE(refused([&](SampleArgs& a) { a.token_counts = {count_size, one}; }));
+  const std::vector<std::int64_t> five = {0, 5};
+  const std::vector<LogitBias> five_biases(5);
+  const std::vector<TokenCount> five_counts(5);
+  EXPECT_TRUE(refused([&](SampleArgs& a) { a.logit_bias = {five_biases, five}; }));
+  EXPECT_TRUE(refused([&](SampleArgs& a) { a.token_counts = {five_counts, five}; }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, SamplingTest, ::testing::ValuesIn(PathsToTest()),
-                         [](const auto& info) { return std::string(Name(info.param)); });
+TEST_P(SamplingTest, RefusesScoresItCannotGive) {
+  TestVector<float> logits(4);
+  const std::vector<std::int32_t> target = {3}, beyond = {4}, below = {-1}, two = {0, 1};
+  std::vector<TokenScore> results(1), two_results(2);
+  const auto sampler = Sampler::Create(subject_.device(), {.vocab = 4, .stride = 4, .rows_max = 1}).value();
+  const auto code = [&](const ScoreArgs& args) { return sampler->Score(subject_.stream(), args).code(); };
+  const auto refused = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(code({.logits = logits.data(), .targets = target, .results = results}), absl::StatusCode::kOk);
+  EXPECT_EQ(code({.logits = logits.data(), .targets = beyond, .results = results}), refused);
+  EXPECT_EQ(code({.logits = logits.data(), .targets = below, .results = results}), refused);
+  EXPECT_EQ(code({.logits = logits.data(), .targets = two, .results = two_results}), refused);
+  EXPECT_EQ(code({.logits = logits.data(), .targets = target, .results = two_results}), refused);
+  EXPECT_EQ(code({.logits = logits.data(), .targets = target, .top_logprobs = 21, .results = results}),
+            refused);
+  EXPECT_EQ(code({.logits = nullptr, .targets = target, .results = results}), refused);
+}
+
+TEST_P(SamplingTest, RefusesShapesOutOfRange) {
+  const auto refused = [&](const LogitsShape& shape) {
+    return Sampler::Create(subject_.device(), shape).status().code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_FALSE(refused({.vocab = 4, .stride = 4, .rows_max = 0}));
+  EXPECT_TRUE(refused({.vocab = 0, .stride = 4, .rows_max = 1}));
+  EXPECT_TRUE(refused({.vocab = 5, .stride = 4, .rows_max = 1}));
+  EXPECT_TRUE(refused({.vocab = 4, .stride = 5, .rows_max = 1}));
+  EXPECT_TRUE(refused({.vocab = 4, .stride = 4, .rows_max = -1}));
+  EXPECT_TRUE(refused({.vocab = (1 << 28) + 4, .stride = (1 << 28) + 4, .rows_max = 1}));
+}
+
+TEST_P(SamplingTest, TheLedgerHoldsItsMemory) {
+  const std::uint64_t before = subject_.device().bytes_in_use();
+  const auto sampler =
+      Sampler::Create(subject_.device(), {.vocab = 1000, .stride = 1000, .rows_max = 8}).value();
+  EXPECT_GT(sampler->bytes(), 0u);
+  EXPECT_EQ(subject_.device().bytes_in_use() - before, sampler->bytes());
+}
+
+INSTANTIATE_TEST_SUITE_P(Targets, SamplingTest, ::testing::ValuesIn(TargetsToTest()), [](const auto& info) {
+  return info.param.has_value() ? std::string(Name(*info.param)) : std::string("cuda");
+});
 
 TEST(PrefixSelectTest, KeepsWhatASortWouldKeep) {
   std::mt19937 random(3);
