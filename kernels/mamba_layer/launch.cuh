@@ -73,7 +73,7 @@ const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   const int warps = args.segments * args.tiles;
   return Launch(stream, NarrowProduct<kHeight, Output>,
                 {.grid = dim3((tiles + args.tiles - 1) / args.tiles),
-                 .threads = warps * 32,
+                 .threads = (warps + (Output::kScaled ? 1 : 0)) * 32,
                  .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps)},
                 args, output);
 }

@@ -31,23 +31,25 @@ struct NarrowShape {
   }
 };
 
-// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps.
+// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps; where results are scaled, one more
+// warp finds the scales.
 template <int kHeight, class Output>
-__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(const ProductArgs args,
+__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowProduct(const ProductArgs args,
                                                                              const Output output) {
 #if __CUDA_ARCH__ >= 900
   using Shape = NarrowShape;
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ float row_scale[kCore];
+  __shared__ float row_scale[kCore];  // of at least the four rows that RowScale finds at a time
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
+  const int warps = args.segments * args.tiles;  // that multiply
   const int tile = warp / args.segments;
   const int chunk0 = warp % args.segments * args.segment_chunks;
-  const int steps = min(args.segment_chunks, args.chunks - chunk0);
+  const int steps = warp < warps ? min(args.segment_chunks, args.chunks - chunk0) : 0;
   unsigned char* const x_shared = shared;
   unsigned char* const rings = shared + args.k_pad * kHeight * 2;
   unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(rings + blockDim.x / 32 * Shape::kStages * Shape::kStageBytes);
+  float* const sums = reinterpret_cast<float*>(rings + warps * Shape::kStages * Shape::kStageBytes);
 
   // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
   const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
@@ -85,15 +87,16 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
   for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += blockDim.x)
     hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
   if (inside) output.LoadFresh(m, column, operands);
-  if (Output::kScaled) {
-    for (int row4 = warp * 4; row4 < kHeight; row4 += blockDim.x / 8) {
+  hopper::AsyncCopyWaitAll();
+  __syncthreads();
+  if (Output::kScaled && warp == warps) {
+#pragma unroll
+    for (int row4 = 0; row4 < kHeight; row4 += 4) {
       const int row = row4 + lane / 8;
       const float scale = RowScale(output.norm, row, args.columns);
       if (lane % 8 == 0) row_scale[row] = scale;
     }
   }
-  hopper::AsyncCopyWaitAll();
-  __syncthreads();
 
   float sum[4] = {};
   const std::uint32_t a_lane =
@@ -120,10 +123,12 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
 
   // sums[tile][segment][column][row]
   float* const own_sums = sums + warp * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
-  own_sums[0] = sum[0];
-  own_sums[Shape::kSumStride] = sum[1];
-  own_sums[8] = sum[2];
-  own_sums[Shape::kSumStride + 8] = sum[3];
+  if (warp < warps) {
+    own_sums[0] = sum[0];
+    own_sums[Shape::kSumStride] = sum[1];
+    own_sums[8] = sum[2];
+    own_sums[Shape::kSumStride + 8] = sum[3];
+  }
   __syncthreads();
   if (warp * 32 >= quads) return;
   float4 total = {};

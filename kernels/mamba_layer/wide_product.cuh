@@ -42,10 +42,12 @@ __device__ __forceinline__ void CopyBlock(unsigned char* to, const std::uint16_t
   }
 }
 
-// The sums of one segment, a warpgroup 64 rows. Chunks of both operands come through a ring in shared memory.
-template <class Shape, int kColumns>
+// The sums of one segment, a warpgroup 64 rows. before_wait and after_wait run where there is time.
+// Chunks of both operands come through a ring in shared memory.
+template <class Shape, int kColumns, class BeforeWait, class AfterWait>
 __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_tile, int column0, int chunk0, int steps,
-                                             unsigned char* ring, float (&sum)[kColumns / 2]) {
+                                             unsigned char* ring, const BeforeWait& before_wait,
+                                             const AfterWait& after_wait, float (&sum)[kColumns / 2]) {
   const int group = threadIdx.x / 128;
   const int row_blocks = (args.columns + kCore - 1) / kCore;  // of x
   const int part = threadIdx.x / 256;  // a tile of W for 256 threads
@@ -67,9 +69,11 @@ __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_
   };
 #pragma unroll
   for (int i = 0; i < Shape::kStages - 1; ++i) fetch_weights(i, i);
+  before_wait();
   hopper::WaitForPrevious();
 #pragma unroll
   for (int i = 0; i < Shape::kStages - 1; ++i) fetch_x(i, i);
+  after_wait();
 
   int stage = 0;
   int free_stage = Shape::kStages - 1;
@@ -123,6 +127,39 @@ struct WideItem {
   }
 };
 
+// The sum of four results over the kSegments blocks of the cluster, in ascending order; all loads at once.
+template <int kSegments>
+__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address) {
+  float4 part[kSegments];
+#pragma unroll
+  for (int s = 0; s < kSegments; ++s) part[s] = hopper::LoadFromRank(hopper::AddressInRank(address, s));
+  float4 total = part[0];
+#pragma unroll
+  for (int s = 1; s < kSegments; ++s) total = AddEach(total, part[s]);
+  return total;
+}
+__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address, int segments) {
+  static_assert(kMaxSegments == 8);
+  switch (segments) {
+    case 1:
+      return SumOfRanks<1>(address);
+    case 2:
+      return SumOfRanks<2>(address);
+    case 3:
+      return SumOfRanks<3>(address);
+    case 4:
+      return SumOfRanks<4>(address);
+    case 5:
+      return SumOfRanks<5>(address);
+    case 6:
+      return SumOfRanks<6>(address);
+    case 7:
+      return SumOfRanks<7>(address);
+    default:
+      return SumOfRanks<8>(address);
+  }
+}
+
 // Grid (segments, tiles of columns, tiles of rows), cluster (segments, 1, 1).
 template <int kColumns, int kTiles, int kBudget, class Output>
 __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct(const ProductArgs args, const Output output) {
@@ -140,27 +177,35 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
 
   hopper::LaunchDependents();
   if (gridDim.x > 1) hopper::ClusterArrive();
-  for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
-    const Item item = {index};
-    if (item.Inside(args, column0)) output.Prefetch(item.m(), column0 + item.column());
-  }
+  // While the first weights come.
+  const auto prefetch = [&] {
+#pragma unroll 4
+    for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
+      const Item item = {index};
+      if (item.Inside(args, column0)) output.Prefetch(item.m(), column0 + item.column());
+    }
+  };
+  // While the first of x come: each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
+  const auto find_scales = [&] {
+    if (gridDim.x > 1) hopper::ClusterWait();  // all have begun
+    if constexpr (Output::kScaled) {
+      for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns;
+           four += Shape::kThreads / 32 * gridDim.x) {
+        const int row = four * 4 + threadIdx.x % 32 / 8;
+        const float scale = RowScale(output.norm, column0 + row, args.columns);
+        if (threadIdx.x % 8 < gridDim.x)
+          hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + row), threadIdx.x % 8), scale);
+      }
+    }
+  };
   {
     float sum[kColumns / 2];
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0.0f;
-    MultiplyWide<Shape, kColumns>(args, blockIdx.z * kTiles, column0, chunk0, steps, shared, sum);
+    MultiplyWide<Shape, kColumns>(args, blockIdx.z * kTiles, column0, chunk0, steps, shared, prefetch, find_scales,
+                                  sum);
     __syncthreads();  // the ring is free
     StoreWideSums<Shape::kSumStride, kColumns>(sum, sums);
-  }
-  if (gridDim.x > 1) hopper::ClusterWait();  // all have begun
-  if (Output::kScaled) {
-    // Each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
-    for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns; four += Shape::kThreads / 32 * gridDim.x) {
-      const int row = four * 4 + threadIdx.x % 32 / 8;
-      const float scale = RowScale(output.norm, column0 + row, args.columns);
-      if (threadIdx.x % 8 < gridDim.x)
-        hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + row), threadIdx.x % 8), scale);
-    }
   }
   if (gridDim.x > 1) {
     hopper::ClusterSync();
@@ -177,12 +222,7 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
       output.LoadSlot(item.m(), column0 + item.column(), operands);
       output.LoadFresh(item.m(), column0 + item.column(), operands);
       output.LoadConstants(item.m(), constants);
-      const std::uint32_t from = hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile());
-      total = hopper::LoadFromRank(hopper::AddressInRank(from, 0));
-#pragma unroll
-      for (int s = 1; s < kMaxSegments; ++s) {
-        if (s < gridDim.x) total = AddEach(total, hopper::LoadFromRank(hopper::AddressInRank(from, s)));
-      }
+      total = SumOfRanks(hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile()), gridDim.x);
     }
     output.Apply(item.m(), column0 + item.column(), inside, total,
                  Output::kScaled && inside ? row_scale[item.column()] : 1.0f, constants, operands);
