@@ -43,6 +43,11 @@ __device__ __forceinline__ void BarrierWait(std::uint64_t* barrier, unsigned par
       : "memory");
 }
 
+// bar.sync among `threads` of the block; barrier 0 is __syncthreads.
+__device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 // cp.async.bulk: `bytes` (a multiple of 16) from global to shared memory, counted by `barrier`.
 __device__ __forceinline__ void BulkCopy(void* to, const void* from, unsigned bytes, std::uint64_t* barrier) {
   asm volatile(
@@ -63,6 +68,10 @@ __device__ __forceinline__ void AsyncCopyWait() {
 }
 __device__ __forceinline__ void AsyncCopyWaitAll() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
+// cp.async.bulk.prefetch: `bytes` (a multiple of 16) from device memory to L2.
+__device__ __forceinline__ void BulkPrefetchL2(const void* from, unsigned bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ __forceinline__ void PrefetchL2(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
 }

@@ -84,12 +84,13 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
   }
   hopper::WaitForPrevious();
 
-  for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += blockDim.x)
-    hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
-  if (inside) output.LoadFresh(m, column, operands);
-  hopper::AsyncCopyWaitAll();
-  __syncthreads();
-  if (Output::kScaled && warp == warps) {
+  if (warp < warps) {
+    for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += warps * 32)
+      hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
+    if (inside) output.LoadFresh(m, column, operands);
+    hopper::AsyncCopyWaitAll();
+    hopper::NamedBarrier(1, warps * 32);
+  } else {
 #pragma unroll
     for (int row4 = 0; row4 < kHeight; row4 += 4) {
       const int row = row4 + lane / 8;

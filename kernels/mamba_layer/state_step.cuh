@@ -15,7 +15,6 @@
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/math/exp_approx.cuh"
-#include "kernels/math/ssm.h"
 
 namespace mambad::kernels {
 
@@ -36,6 +35,9 @@ struct StateStepArgs {
   std::int32_t rank;      // R
   std::int32_t rank_pad;  // of dt_proj
   float norm_eps;         // of the weightless norms on dt, B and C; negative: none
+  // The next product's weights, which this kernel brings to L2: few rows leave the memory idle.
+  const std::uint16_t* prefetch;
+  std::int64_t prefetch_bytes;  // 0: nothing
 };
 
 // kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads, nothing to
@@ -103,6 +105,13 @@ __device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
   return sum;
 }
 
+// This block's share of args.prefetch.
+__device__ __forceinline__ void PrefetchShare(const StateStepArgs& args) {
+  constexpr std::int64_t kPiece = 8192;
+  for (std::int64_t at = blockIdx.x * kPiece; at < args.prefetch_bytes; at += gridDim.x * kPiece)
+    hopper::BulkPrefetchL2(reinterpret_cast<const unsigned char*>(args.prefetch) + at, kPiece);
+}
+
 // One row of a warp: what a lane holds of it.
 template <int kPerLane>
 struct RowStates {
@@ -140,6 +149,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
       hopper::BulkCopy(weights + k * Shape::kChannels * 2, args.dt_proj + WeightIndex(channel0, k, args.rank_pad),
                        Shape::kChannels * kChunkK * 2, &weights_full);
     }
+    PrefetchShare(args);
   }
 
   // This lane: channels c .. c+3, state indices n0 + kLanes * j; rows way, way + kRowWays, ...
@@ -240,7 +250,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
       if (row >= row_count) continue;
       float product = sum[i];
       if (args.norm_eps >= 0.0f) product = __fmul_rn(product, scales[0][row]);
-      delta[row * Shape::kDeltaStride + channel] = Delta(F32x1{product}, F32x1{dt_bias[i / 2]}).v;
+      delta[row * Shape::kDeltaStride + channel] = SoftplusApprox(__fadd_rn(product, dt_bias[i / 2]));
     }
   }
   __syncthreads();

@@ -1,6 +1,6 @@
 // y = x W^T for 16 rows of x and more: wgmma on one or two tiles of W by kColumns rows of x. Each
 // warpgroup multiplies 64 rows of W. The segments of K go to the blocks of a cluster, each
-// of which completes a share of the tile's rows from everybody's sums, in ascending order.
+// of which completes a share of the tile's columns from everybody's sums, in ascending order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
 
@@ -112,21 +112,6 @@ __device__ __forceinline__ void StoreWideSums(const float (&sum)[kColumns / 2], 
   }
 }
 
-// The quad that a thread completes: 16 rows of W by 8 columns a warp. Blocks of 16 rows go round the cluster.
-template <class Shape, int kColumns>
-struct WideItem {
-  int index;
-
-  __device__ __forceinline__ int column() const { return index / 4 % kColumns; }
-  __device__ __forceinline__ int row_in_tile() const {
-    return (index / 4 / kColumns * gridDim.x + blockIdx.x) * 16 + index % 4 * kQuad;
-  }
-  __device__ __forceinline__ int m() const { return blockIdx.z * Shape::kRows + row_in_tile(); }
-  __device__ __forceinline__ bool Inside(const ProductArgs& args, int column0) const {
-    return m() < args.rows && column0 + column() < args.columns;
-  }
-};
-
 // The sum of four results over the kSegments blocks of the cluster, in ascending order; all loads at once.
 template <int kSegments>
 __device__ __forceinline__ float4 SumOfRanks(std::uint32_t address) {
@@ -165,25 +150,28 @@ template <int kColumns, int kTiles, int kBudget, class Output>
 __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct(const ProductArgs args, const Output output) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Shape = WideShape<kColumns, kTiles, kBudget>;
-  using Item = WideItem<Shape, kColumns>;
   extern __shared__ __align__(128) unsigned char shared[];
   float* const row_scale = reinterpret_cast<float*>(shared + Shape::kRingBytes);
   float* const sums = reinterpret_cast<float*>(shared);  // takes the ring's place in the end
   const int column0 = blockIdx.y * kColumns;
   const int chunk0 = blockIdx.x * args.segment_chunks;
   const int steps = min(args.segment_chunks, args.chunks - chunk0);
-  const int share = (Shape::kRows / 16 - blockIdx.x + gridDim.x - 1) / gridDim.x;  // 16-row blocks to complete
-  const int count = share * kColumns * 4;
+  // What this thread completes: four rows of W, of every column that falls to its block and warp. Long pieces of
+  // few rows of y: rows of state lie in different pages of memory.
+  const int row = threadIdx.x % (Shape::kRows / kQuad) * kQuad;
+  const int m = blockIdx.z * Shape::kRows + row;
+  const int first_column = threadIdx.x / (Shape::kRows / kQuad) * gridDim.x + blockIdx.x;
+  const int column_step = Shape::kThreads / (Shape::kRows / kQuad) * gridDim.x;
+  const int columns = min(kColumns, args.columns - column0);
+  const bool row_inside = m < args.rows;
 
   hopper::LaunchDependents();
   if (gridDim.x > 1) hopper::ClusterArrive();
   // While the first weights come.
   const auto prefetch = [&] {
+    if (!row_inside) return;
 #pragma unroll 4
-    for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
-      const Item item = {index};
-      if (item.Inside(args, column0)) output.Prefetch(item.m(), column0 + item.column());
-    }
+    for (int column = first_column; column < columns; column += column_step) output.Prefetch(m, column0 + column);
   };
   // While the first of x come: each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
   const auto find_scales = [&] {
@@ -191,10 +179,10 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
     if constexpr (Output::kScaled) {
       for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns;
            four += Shape::kThreads / 32 * gridDim.x) {
-        const int row = four * 4 + threadIdx.x % 32 / 8;
-        const float scale = RowScale(output.norm, column0 + row, args.columns);
+        const int column = four * 4 + threadIdx.x % 32 / 8;
+        const float scale = RowScale(output.norm, column0 + column, args.columns);
         if (threadIdx.x % 8 < gridDim.x)
-          hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + row), threadIdx.x % 8), scale);
+          hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + column), threadIdx.x % 8), scale);
       }
     }
   };
@@ -212,20 +200,17 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
   } else {
     __syncthreads();
   }
-  for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
-    const Item item = {index};
-    const bool inside = item.Inside(args, column0);
-    typename Output::Constants constants = {};
+  typename Output::Constants constants = {};
+  if (row_inside) output.LoadConstants(m, constants);
+  for (int column = first_column; column < columns; column += column_step) {
     typename Output::Operands operands;
-    float4 total = {};
-    if (inside) {
-      output.LoadSlot(item.m(), column0 + item.column(), operands);
-      output.LoadFresh(item.m(), column0 + item.column(), operands);
-      output.LoadConstants(item.m(), constants);
-      total = SumOfRanks(hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile()), gridDim.x);
+    if (row_inside) {
+      output.LoadSlot(m, column0 + column, operands);
+      output.LoadFresh(m, column0 + column, operands);
     }
-    output.Apply(item.m(), column0 + item.column(), inside, total,
-                 Output::kScaled && inside ? row_scale[item.column()] : 1.0f, constants, operands);
+    const float4 total = SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
+    output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants,
+                 operands);
   }
   if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
 #endif
