@@ -68,10 +68,6 @@ __device__ __forceinline__ void AsyncCopyWait() {
 }
 __device__ __forceinline__ void AsyncCopyWaitAll() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-// cp.async.bulk.prefetch: `bytes` (a multiple of 16) from device memory to L2.
-__device__ __forceinline__ void BulkPrefetchL2(const void* from, unsigned bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
 __device__ __forceinline__ void PrefetchL2(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
 }

@@ -4,10 +4,6 @@
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/state_step.cuh"
 
-#ifndef PREFETCH_ROWS
-#define PREFETCH_ROWS 8
-#endif
-
 namespace mambad::kernels {
 namespace {
 
@@ -74,12 +70,6 @@ const char* StatesOfSize(void* stream, const StateStepArgs& args) {
   }
 }
 
-constexpr int kMostPrefetchRows = PREFETCH_ROWS;
-
-std::int64_t OutProjBytes(const MambaLayerStepArgs& args) {
-  return PackedElements(args.shape.d_model, args.shape.d_inner) * 2;
-}
-
 const char* States(void* stream, const MambaLayerStepArgs& args) {
   const MambaLayerWeights& weights = args.weights;
   const StateStepArgs states = {.dt_proj = weights.dt_proj.data,
@@ -97,9 +87,7 @@ const char* States(void* stream, const MambaLayerStepArgs& args) {
                                 .channels = args.shape.d_inner,
                                 .rank = args.shape.dt_rank,
                                 .rank_pad = weights.dt_proj.k_pad(),
-                                .norm_eps = args.dt_bc_eps,
-                                .prefetch = weights.out_proj.data,
-                                .prefetch_bytes = args.rows <= kMostPrefetchRows ? OutProjBytes(args) : 0};
+                                .norm_eps = args.dt_bc_eps};
   if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states);
   if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states);
   return StatesOfSize<32>(stream, states);

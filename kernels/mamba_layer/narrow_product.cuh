@@ -11,29 +11,24 @@
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
 
-#ifndef NARROW_STAGES
-#define NARROW_STAGES 6
-#endif
-
 namespace mambad::kernels {
 
 struct NarrowShape {
   static constexpr int kMaxWarps = 8;
   static constexpr int kRows = 16;                                    // of W, a warp
   static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // one chunk of k
-  static constexpr int kStages = NARROW_STAGES;
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 
   // Shared memory: x, a ring for each warp, each warp's sums.
-  static constexpr int SharedBytes(int k_pad, int height, int warps) {
-    return k_pad * height * 2 + warps * (kStages * kStageBytes + kSumFloats * 4);
+  static constexpr int SharedBytes(int k_pad, int height, int warps, int stages) {
+    return k_pad * height * 2 + warps * (stages * kStageBytes + kSumFloats * 4);
   }
 };
 
 // A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps; where results are scaled, one more
 // warp finds the scales.
-template <int kHeight, class Output>
+template <int kHeight, int kStages, class Output>
 __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowProduct(const ProductArgs args,
                                                                              const Output output) {
 #if __CUDA_ARCH__ >= 900
@@ -48,8 +43,8 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
   const int steps = warp < warps ? min(args.segment_chunks, args.chunks - chunk0) : 0;
   unsigned char* const x_shared = shared;
   unsigned char* const rings = shared + args.k_pad * kHeight * 2;
-  unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(rings + warps * Shape::kStages * Shape::kStageBytes);
+  unsigned char* const ring = rings + warp * kStages * Shape::kStageBytes;
+  float* const sums = reinterpret_cast<float*>(rings + warps * kStages * Shape::kStageBytes);
 
   // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
   const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
@@ -67,7 +62,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
   };
   hopper::LaunchDependents();
 #pragma unroll
-  for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
+  for (int i = 0; i < kStages; ++i) fetch(i, i);
 
   // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp.
   const int quads = kHeight * args.tiles * (Shape::kRows / kQuad);
@@ -106,7 +101,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
       hopper::SharedAddress(x_shared) + (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
   int stage = 0;
   for (int step = 0; step < steps; ++step) {
-    hopper::AsyncCopyWait<Shape::kStages - 1>();  // chunk `step` has arrived
+    hopper::AsyncCopyWait<kStages - 1>();  // chunk `step` has arrived
     __syncwarp();
     const std::uint32_t a_stage = a_lane + stage * Shape::kStageBytes;
     const std::uint32_t b_stage = b_lane + step * (kChunkK / kCore) * kHeight * 16;
@@ -116,10 +111,10 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
 #pragma unroll
     for (int i = 0; i < 2; ++i) hopper::LoadMatrices(b_stage + i * 4 * kHeight * 16, b[i]);
     __syncwarp();
-    fetch(step + Shape::kStages, stage);
+    fetch(step + kStages, stage);
 #pragma unroll
     for (int i = 0; i < 4; ++i) hopper::Mma(sum, a[i], b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
-    if (++stage == Shape::kStages) stage = 0;
+    if (++stage == kStages) stage = 0;
   }
 
   // sums[tile][segment][column][row]

@@ -10,8 +10,11 @@
 
 #include "kernels/mamba_layer/core_matrix.h"
 
+#ifndef SEGRULE
+#define SEGRULE 0
+#endif
 #ifndef TALL
-#define TALL 64
+#define TALL 100000
 #endif
 
 namespace mambad::kernels {
@@ -33,9 +36,16 @@ struct PackedWeight {
   // The last segment may be shorter.
   int segment_chunks() const {
     constexpr int kManyTiles = 64, kPieces = 160;
+#if SEGRULE == 0
     const int pieces = tiles() >= kManyTiles ? tiles() / 2 : tiles();
+#else
+    const int pieces = tiles();
+#endif
     int most = 1;
     while (most < kMaxSegments && 2 * most * pieces <= kPieces) most *= 2;
+#if SEGRULE == 2
+    if (tiles() >= kManyTiles) most = 128 / (tiles() / 2) < 1 ? 1 : 128 / (tiles() / 2);
+#endif
     return (chunks() + most - 1) / most;
   }
 };

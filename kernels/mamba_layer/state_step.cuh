@@ -35,9 +35,6 @@ struct StateStepArgs {
   std::int32_t rank;      // R
   std::int32_t rank_pad;  // of dt_proj
   float norm_eps;         // of the weightless norms on dt, B and C; negative: none
-  // The next product's weights, which this kernel brings to L2: few rows leave the memory idle.
-  const std::uint16_t* prefetch;
-  std::int64_t prefetch_bytes;  // 0: nothing
 };
 
 // kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads, nothing to
@@ -58,7 +55,7 @@ struct StateStepShape {
   static constexpr bool kDecayShared = kLanes < 4 && kN == 16;  // else in registers
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
-    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + (kDecayShared ? kN * kChannels * 4 : 0);
+    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + 128 + (kDecayShared ? kN * kChannels * 4 : 0);
   }
 };
 
@@ -105,13 +102,6 @@ __device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
   return sum;
 }
 
-// This block's share of args.prefetch.
-__device__ __forceinline__ void PrefetchShare(const StateStepArgs& args) {
-  constexpr std::int64_t kPiece = 8192;
-  for (std::int64_t at = blockIdx.x * kPiece; at < args.prefetch_bytes; at += gridDim.x * kPiece)
-    hopper::BulkPrefetchL2(reinterpret_cast<const unsigned char*>(args.prefetch) + at, kPiece);
-}
-
 // One row of a warp: what a lane holds of it.
 template <int kPerLane>
 struct RowStates {
@@ -149,7 +139,6 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
       hopper::BulkCopy(weights + k * Shape::kChannels * 2, args.dt_proj + WeightIndex(channel0, k, args.rank_pad),
                        Shape::kChannels * kChunkK * 2, &weights_full);
     }
-    PrefetchShare(args);
   }
 
   // This lane: channels c .. c+3, state indices n0 + kLanes * j; rows way, way + kRowWays, ...
@@ -224,12 +213,11 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
     float sum[4] = {};
     const std::uint32_t a_lane = hopper::SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes +
                                  lane / 16 * 128 + lane % 8 * 16;
-    const int row_of_b = row_tile * kCore + lane / 4;
-    const float* const dt = raw + row_of_b * width;
+    // A column past the rows takes the last one's dt: nobody reads its results.
+    const float* const dt = raw + min(row_tile * kCore + lane / 4, row_count - 1) * width;
     const auto dt_pair = [&](int k) {  // bf16, 0 past the rank
-      const bool there = row_of_b < row_count;
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(there && k < args.rank ? dt[k] : 0.0f,
-                                                        there && k + 1 < args.rank ? dt[k + 1] : 0.0f);
+      const float2 value = width % 2 == 0 ? *reinterpret_cast<const float2*>(dt + k) : float2{dt[k], dt[k + 1]};
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(k < args.rank ? value.x : 0.0f, k + 1 < args.rank ? value.y : 0.0f);
       return reinterpret_cast<const std::uint32_t&>(pair);
     };
 #pragma unroll 2

@@ -79,7 +79,9 @@ __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_
   int free_stage = Shape::kStages - 1;
   for (int step = 0; step < steps; ++step) {
     hopper::AsyncCopyWait<Shape::kStages - 2>();
+#ifndef NOFENCE
     hopper::SharedFence();
+#endif
     hopper::WarpgroupWait<0>();
     __syncthreads();  // chunk `step` has arrived, the one before it is read
     const unsigned char* const at = ring + stage * Shape::kStageBytes;
@@ -195,22 +197,40 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
     __syncthreads();  // the ring is free
     StoreWideSums<Shape::kSumStride, kColumns>(sum, sums);
   }
+  // Operands of kBatch columns at a time, the first of them before the other blocks' sums are awaited.
+  constexpr int kBatch = 4;
+  typename Output::Constants constants = {};
+  typename Output::Operands operands[kBatch];
+  if (row_inside) output.LoadConstants(m, constants);
+  const auto load = [&](int first) {
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int column = first + i * column_step;
+      if (row_inside && column < columns) output.LoadSlot(m, column0 + column, operands[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int column = first + i * column_step;
+      if (row_inside && column < columns) output.LoadFresh(m, column0 + column, operands[i]);
+    }
+  };
+  load(first_column);
   if (gridDim.x > 1) {
     hopper::ClusterSync();
   } else {
     __syncthreads();
   }
-  typename Output::Constants constants = {};
-  if (row_inside) output.LoadConstants(m, constants);
-  for (int column = first_column; column < columns; column += column_step) {
-    typename Output::Operands operands;
-    if (row_inside) {
-      output.LoadSlot(m, column0 + column, operands);
-      output.LoadFresh(m, column0 + column, operands);
+  for (int first = first_column; first < columns; first += kBatch * column_step) {
+    if (first != first_column) load(first);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int column = first + i * column_step;
+      if (column < columns) {
+        const float4 total = SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
+        output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants,
+                     operands[i]);
+      }
     }
-    const float4 total = SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
-    output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants,
-                 operands);
   }
   if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
 #endif
