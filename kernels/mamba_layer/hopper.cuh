@@ -43,6 +43,11 @@ __device__ __forceinline__ void BarrierWait(std::uint64_t* barrier, unsigned par
       : "memory");
 }
 
+// bar.sync among `threads` of the block; barrier 0 is __syncthreads.
+__device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 // cp.async.bulk: `bytes` (a multiple of 16) from global to shared memory, counted by `barrier`.
 __device__ __forceinline__ void BulkCopy(void* to, const void* from, unsigned bytes, std::uint64_t* barrier) {
   asm volatile(
@@ -113,8 +118,7 @@ __device__ __forceinline__ float4 LoadFromRank(std::uint32_t remote) {
   float4 v;
   asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
                : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-               : "r"(remote)
-               : "memory");
+               : "r"(remote));
   return v;
 }
 

@@ -64,18 +64,25 @@ inline int Multiprocessors() {
   return count;
 }
 
+template <int kHeight, int kStages, class Output>
+const char* LaunchNarrow(void* stream, const ProductArgs& args, const Output& output) {
+  using Shape = NarrowShape;
+  const int rows = args.tiles * Shape::kRows;
+  const int warps = args.segments * args.tiles;
+  return Launch(stream, NarrowProduct<kHeight, kStages, Output>,
+                {.grid = dim3((args.rows + rows - 1) / rows),
+                 .threads = (warps + (Output::kScaled ? 1 : 0)) * 32,
+                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps, kStages)},
+                args, output);
+}
+
 template <int kHeight, class Output>
 const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
-  using Shape = NarrowShape;
   constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
-  const int tiles = (args.rows + Shape::kRows - 1) / Shape::kRows;
   args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
-  const int warps = args.segments * args.tiles;
-  return Launch(stream, NarrowProduct<kHeight, Output>,
-                {.grid = dim3((tiles + args.tiles - 1) / args.tiles),
-                 .threads = warps * 32,
-                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps)},
-                args, output);
+  // The fewer warps, the longer their rings: what is under way hides the phases that read no weights.
+  if (args.segments == 2) return LaunchNarrow<kHeight, 12>(stream, args, output);
+  return LaunchNarrow<kHeight, 6>(stream, args, output);
 }
 
 template <int kColumns, int kTiles, int kBudget, class Output>

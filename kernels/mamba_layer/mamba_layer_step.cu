@@ -63,12 +63,11 @@ const char* StatesOfSize(void* stream, const StateStepArgs& args) {
   if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
   if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
   if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);
-  const char* v = std::getenv("STATE");
-  const int variant = v ? std::atoi(v) : 0;
-  if constexpr (kN == 32) return LaunchStates<kN, 8, 4, 4>(stream, args);
-  if (variant == 1) return LaunchStates<kN, 8, 8, 2>(stream, args);
-  if (variant == 2) return LaunchStates<kN, 16, 8, 2>(stream, args);
-  return LaunchStates<kN, 8, 8, 1>(stream, args);
+  if constexpr (kN <= 16) {
+    return LaunchStates<kN, 8, 8, 1>(stream, args);
+  } else {
+    return LaunchStates<kN, 8, 4, 4>(stream, args);
+  }
 }
 
 const char* States(void* stream, const MambaLayerStepArgs& args) {

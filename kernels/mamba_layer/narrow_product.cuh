@@ -11,43 +11,40 @@
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
 
-#ifndef NARROW_STAGES
-#define NARROW_STAGES 6
-#endif
-
 namespace mambad::kernels {
 
 struct NarrowShape {
   static constexpr int kMaxWarps = 8;
   static constexpr int kRows = 16;                                    // of W, a warp
   static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // one chunk of k
-  static constexpr int kStages = NARROW_STAGES;
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 
   // Shared memory: x, a ring for each warp, each warp's sums.
-  static constexpr int SharedBytes(int k_pad, int height, int warps) {
-    return k_pad * height * 2 + warps * (kStages * kStageBytes + kSumFloats * 4);
+  static constexpr int SharedBytes(int k_pad, int height, int warps, int stages) {
+    return k_pad * height * 2 + warps * (stages * kStageBytes + kSumFloats * 4);
   }
 };
 
-// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps.
-template <int kHeight, class Output>
-__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(const ProductArgs args,
+// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps; where results are scaled, one more
+// warp finds the scales.
+template <int kHeight, int kStages, class Output>
+__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowProduct(const ProductArgs args,
                                                                              const Output output) {
 #if __CUDA_ARCH__ >= 900
   using Shape = NarrowShape;
   extern __shared__ __align__(128) unsigned char shared[];
-  __shared__ float row_scale[kCore];
+  __shared__ float row_scale[kCore];  // of at least the four rows that RowScale finds at a time
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
+  const int warps = args.segments * args.tiles;  // that multiply
   const int tile = warp / args.segments;
   const int chunk0 = warp % args.segments * args.segment_chunks;
-  const int steps = min(args.segment_chunks, args.chunks - chunk0);
+  const int steps = warp < warps ? min(args.segment_chunks, args.chunks - chunk0) : 0;
   unsigned char* const x_shared = shared;
   unsigned char* const rings = shared + args.k_pad * kHeight * 2;
-  unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(rings + blockDim.x / 32 * Shape::kStages * Shape::kStageBytes);
+  unsigned char* const ring = rings + warp * kStages * Shape::kStageBytes;
+  float* const sums = reinterpret_cast<float*>(rings + warps * kStages * Shape::kStageBytes);
 
   // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
   const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
@@ -65,7 +62,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
   };
   hopper::LaunchDependents();
 #pragma unroll
-  for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
+  for (int i = 0; i < kStages; ++i) fetch(i, i);
 
   // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp.
   const int quads = kHeight * args.tiles * (Shape::kRows / kQuad);
@@ -82,18 +79,20 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
   }
   hopper::WaitForPrevious();
 
-  for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += blockDim.x)
-    hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
-  if (inside) output.LoadFresh(m, column, operands);
-  if (Output::kScaled) {
-    for (int row4 = warp * 4; row4 < kHeight; row4 += blockDim.x / 8) {
+  if (warp < warps) {
+    for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += warps * 32)
+      hopper::AsyncCopy16(x_shared + i * 16, args.x + i * 8);
+    if (inside) output.LoadFresh(m, column, operands);
+    hopper::AsyncCopyWaitAll();
+    hopper::NamedBarrier(1, warps * 32);
+  } else {
+#pragma unroll
+    for (int row4 = 0; row4 < kHeight; row4 += 4) {
       const int row = row4 + lane / 8;
       const float scale = RowScale(output.norm, row, args.columns);
       if (lane % 8 == 0) row_scale[row] = scale;
     }
   }
-  hopper::AsyncCopyWaitAll();
-  __syncthreads();
 
   float sum[4] = {};
   const std::uint32_t a_lane =
@@ -102,7 +101,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
       hopper::SharedAddress(x_shared) + (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
   int stage = 0;
   for (int step = 0; step < steps; ++step) {
-    hopper::AsyncCopyWait<Shape::kStages - 1>();  // chunk `step` has arrived
+    hopper::AsyncCopyWait<kStages - 1>();  // chunk `step` has arrived
     __syncwarp();
     const std::uint32_t a_stage = a_lane + stage * Shape::kStageBytes;
     const std::uint32_t b_stage = b_lane + step * (kChunkK / kCore) * kHeight * 16;
@@ -112,18 +111,20 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32, 2) NarrowProduct(
 #pragma unroll
     for (int i = 0; i < 2; ++i) hopper::LoadMatrices(b_stage + i * 4 * kHeight * 16, b[i]);
     __syncwarp();
-    fetch(step + Shape::kStages, stage);
+    fetch(step + kStages, stage);
 #pragma unroll
     for (int i = 0; i < 4; ++i) hopper::Mma(sum, a[i], b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
-    if (++stage == Shape::kStages) stage = 0;
+    if (++stage == kStages) stage = 0;
   }
 
   // sums[tile][segment][column][row]
   float* const own_sums = sums + warp * Shape::kSumFloats + lane % 4 * 2 * Shape::kSumStride + lane / 4;
-  own_sums[0] = sum[0];
-  own_sums[Shape::kSumStride] = sum[1];
-  own_sums[8] = sum[2];
-  own_sums[Shape::kSumStride + 8] = sum[3];
+  if (warp < warps) {
+    own_sums[0] = sum[0];
+    own_sums[Shape::kSumStride] = sum[1];
+    own_sums[8] = sum[2];
+    own_sums[Shape::kSumStride + 8] = sum[3];
+  }
   __syncthreads();
   if (warp * 32 >= quads) return;
   float4 total = {};

@@ -10,8 +10,11 @@
 
 #include "kernels/mamba_layer/core_matrix.h"
 
-#ifndef PIECES
-#define PIECES 128
+#ifndef SEGRULE
+#define SEGRULE 0
+#endif
+#ifndef TALL
+#define TALL 100000
 #endif
 
 namespace mambad::kernels {
@@ -27,14 +30,22 @@ struct PackedWeight {
   int tiles() const { return static_cast<int>(RoundUp(rows, kTileRows) / kTileRows); }
   int chunks() const { return k_pad() / kChunkK; }
   // Tiles of this many rows share what the wide product reads of x: few tall ones where there are many.
-  int tile_rows() const { return tiles() >= 64 ? 2 * kTileRows : kTileRows; }
+  int tile_rows() const { return tiles() >= TALL ? 2 * kTileRows : kTileRows; }
   int segments() const { return (chunks() + segment_chunks() - 1) / segment_chunks(); }
-  // Enough (tile, segment) pieces to occupy a card of 100 to 150 multiprocessors, where K is long enough. The last
-  // segment may be shorter.
+  // Up to a power of two of segments, enough (tile, segment) pieces to occupy a card of 100 to 150 multiprocessors.
+  // The last segment may be shorter.
   int segment_chunks() const {
-    constexpr int kPieces = PIECES;
-    const int tall_tiles = (rows + tile_rows() - 1) / tile_rows();
-    const int most = kPieces / tall_tiles < 1 ? 1 : kPieces / tall_tiles > kMaxSegments ? kMaxSegments : kPieces / tall_tiles;
+    constexpr int kManyTiles = 64, kPieces = 160;
+#if SEGRULE == 0
+    const int pieces = tiles() >= kManyTiles ? tiles() / 2 : tiles();
+#else
+    const int pieces = tiles();
+#endif
+    int most = 1;
+    while (most < kMaxSegments && 2 * most * pieces <= kPieces) most *= 2;
+#if SEGRULE == 2
+    if (tiles() >= kManyTiles) most = 128 / (tiles() / 2) < 1 ? 1 : 128 / (tiles() / 2);
+#endif
     return (chunks() + most - 1) / most;
   }
 };

@@ -21,6 +21,7 @@
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
 #include "kernels/math/conv.h"
+#include "kernels/math/exp_approx.cuh"
 
 namespace mambad::kernels {
 
@@ -34,7 +35,7 @@ __device__ __forceinline__ float4 Scaled(float4 sum, float scale) {
 }
 
 __device__ __forceinline__ float4 SiluEach(float4 v) {
-  return {Silu(F32x1{v.x}).v, Silu(F32x1{v.y}).v, Silu(F32x1{v.z}).v, Silu(F32x1{v.w}).v};
+  return {SiluApprox(v.x), SiluApprox(v.y), SiluApprox(v.z), SiluApprox(v.w)};
 }
 
 inline constexpr int kMaxStepConvWidth = 4;

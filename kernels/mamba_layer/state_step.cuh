@@ -15,7 +15,6 @@
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/math/exp_approx.cuh"
-#include "kernels/math/ssm.h"
 
 namespace mambad::kernels {
 
@@ -56,8 +55,7 @@ struct StateStepShape {
   static constexpr bool kDecayShared = kLanes < 4 && kN == 16;  // else in registers
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
-    return kChannels * rank_pad * 2 + kRowTiles * kCore * (rank_pad * 2 + kDeltaStride * 4) +
-           kRows * (rank + 2 * kN) * 4 + (kDecayShared ? kN * kChannels * 4 : 0);
+    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + 128 + (kDecayShared ? kN * kChannels * 4 : 0);
   }
 };
 
@@ -122,11 +120,10 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
   __shared__ std::uint64_t weights_full;
   __shared__ float scales[3][kRows];
   unsigned char* const weights = shared;
-  std::uint16_t* const dt = reinterpret_cast<std::uint16_t*>(weights + Shape::kChannels * args.rank_pad * 2);
-  float* const delta = reinterpret_cast<float*>(dt + Shape::kRowTiles * kCore * args.rank_pad);
-  float* const raw = delta + Shape::kRowTiles * kCore * Shape::kDeltaStride;  // (kRows, width): dt, B and C
+  float* const delta = reinterpret_cast<float*>(weights + Shape::kChannels * args.rank_pad * 2);  // (rows, stride)
+  float* const shared_decay = delta + kRows * Shape::kDeltaStride;  // (N, kChannels), if there
+  float* const raw = shared_decay + (Shape::kDecayShared ? kN * Shape::kChannels : 0);  // (kRows, width): dt, B and C
   const int width = args.rank + 2 * kN;
-  float* const shared_decay = raw + kRows * width;  // (N, kChannels), if there
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int channel0 = blockIdx.x * Shape::kChannels;
@@ -197,14 +194,9 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
   for (int i = 0; i < Shape::kAhead; ++i) load_inputs(i, ahead[i]);
   hopper::AsyncCopyWaitAll();
   __syncthreads();
-  constexpr StepLayout dt_layout = StepLayout::Of(Shape::kRowTiles * kCore);
-  for (int row = warp; row < Shape::kRowTiles * kCore; row += kWarps) {
-    const float* from = raw + row * width;
-    for (int k = lane; k < args.rank_pad; k += 32) {
-      const float value = row < row_count && k < args.rank ? from[k] : 0.0f;
-      dt[dt_layout.Index(row, k)] = __bfloat16_as_ushort(__float2bfloat16_rn(value));
-    }
-    if (row < row_count && args.norm_eps >= 0.0f) {
+  if (args.norm_eps >= 0.0f) {
+    for (int row = warp; row < row_count; row += kWarps) {
+      const float* from = raw + row * width;
       const int begin[] = {0, args.rank, args.rank + kN, width};
 #pragma unroll
       for (int i = 0; i < 3; ++i) {
@@ -212,8 +204,8 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
         if (lane == 0) scales[i][row] = scale;
       }
     }
+    __syncthreads();
   }
-  __syncthreads();
 
   hopper::BarrierWait(&weights_full, 0);
 #pragma unroll
@@ -221,14 +213,21 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
     float sum[4] = {};
     const std::uint32_t a_lane = hopper::SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes +
                                  lane / 16 * 128 + lane % 8 * 16;
-    const std::uint32_t b_lane = hopper::SharedAddress(dt) + lane / 8 * 128 + lane % 8 * 16;
+    // A column past the rows takes the last one's dt: nobody reads its results.
+    const float* const dt = raw + min(row_tile * kCore + lane / 4, row_count - 1) * width;
+    const auto dt_pair = [&](int k) {  // bf16, 0 past the rank
+      const float2 value = width % 2 == 0 ? *reinterpret_cast<const float2*>(dt + k) : float2{dt[k], dt[k + 1]};
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(k < args.rank ? value.x : 0.0f, k + 1 < args.rank ? value.y : 0.0f);
+      return reinterpret_cast<const std::uint32_t&>(pair);
+    };
+#pragma unroll 2
     for (int k = 0; k < args.rank; k += 32) {
       std::uint32_t a0[4], a1[4], b[4];
       const std::uint32_t a = a_lane + k / kChunkK * (Shape::kChannels * kChunkK * 2) + k % kChunkK * 16;
       hopper::LoadMatrices(a, a0);
       hopper::LoadMatrices(a + 256, a1);
-      hopper::LoadMatrices(
-          b_lane + (k / kChunkK * Shape::kRowTiles + row_tile) * kRowBlockBytes + k % kChunkK * 16, b);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) b[i] = dt_pair(k + 8 * i + lane % 4 * 2);
       hopper::Mma(sum, a0, b[0], b[1]);
       hopper::Mma(sum, a1, b[2], b[3]);
     }
@@ -239,7 +238,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
       if (row >= row_count) continue;
       float product = sum[i];
       if (args.norm_eps >= 0.0f) product = __fmul_rn(product, scales[0][row]);
-      delta[row * Shape::kDeltaStride + channel] = Delta(F32x1{product}, F32x1{dt_bias[i / 2]}).v;
+      delta[row * Shape::kDeltaStride + channel] = SoftplusApprox(__fadd_rn(product, dt_bias[i / 2]));
     }
   }
   __syncthreads();

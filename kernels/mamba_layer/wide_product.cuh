@@ -1,6 +1,6 @@
 // y = x W^T for 16 rows of x and more: wgmma on one or two tiles of W by kColumns rows of x. Each
 // warpgroup multiplies 64 rows of W. The segments of K go to the blocks of a cluster, each
-// of which completes a share of the tile's rows from everybody's sums, in ascending order.
+// of which completes a share of the tile's columns from everybody's sums, in ascending order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
 
@@ -42,10 +42,12 @@ __device__ __forceinline__ void CopyBlock(unsigned char* to, const std::uint16_t
   }
 }
 
-// The sums of one segment, a warpgroup 64 rows. Chunks of both operands come through a ring in shared memory.
-template <class Shape, int kColumns>
+// The sums of one segment, a warpgroup 64 rows. before_wait and after_wait run where there is time.
+// Chunks of both operands come through a ring in shared memory.
+template <class Shape, int kColumns, class BeforeWait, class AfterWait>
 __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_tile, int column0, int chunk0, int steps,
-                                             unsigned char* ring, float (&sum)[kColumns / 2]) {
+                                             unsigned char* ring, const BeforeWait& before_wait,
+                                             const AfterWait& after_wait, float (&sum)[kColumns / 2]) {
   const int group = threadIdx.x / 128;
   const int row_blocks = (args.columns + kCore - 1) / kCore;  // of x
   const int part = threadIdx.x / 256;  // a tile of W for 256 threads
@@ -67,15 +69,19 @@ __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_
   };
 #pragma unroll
   for (int i = 0; i < Shape::kStages - 1; ++i) fetch_weights(i, i);
+  before_wait();
   hopper::WaitForPrevious();
 #pragma unroll
   for (int i = 0; i < Shape::kStages - 1; ++i) fetch_x(i, i);
+  after_wait();
 
   int stage = 0;
   int free_stage = Shape::kStages - 1;
   for (int step = 0; step < steps; ++step) {
     hopper::AsyncCopyWait<Shape::kStages - 2>();
+#ifndef NOFENCE
     hopper::SharedFence();
+#endif
     hopper::WarpgroupWait<0>();
     __syncthreads();  // chunk `step` has arrived, the one before it is read
     const unsigned char* const at = ring + stage * Shape::kStageBytes;
@@ -108,84 +114,123 @@ __device__ __forceinline__ void StoreWideSums(const float (&sum)[kColumns / 2], 
   }
 }
 
-// The quad that a thread completes: 16 rows of W by 8 columns a warp. Blocks of 16 rows go round the cluster.
-template <class Shape, int kColumns>
-struct WideItem {
-  int index;
-
-  __device__ __forceinline__ int column() const { return index / 4 % kColumns; }
-  __device__ __forceinline__ int row_in_tile() const {
-    return (index / 4 / kColumns * gridDim.x + blockIdx.x) * 16 + index % 4 * kQuad;
+// The sum of four results over the kSegments blocks of the cluster, in ascending order; all loads at once.
+template <int kSegments>
+__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address) {
+  float4 part[kSegments];
+#pragma unroll
+  for (int s = 0; s < kSegments; ++s) part[s] = hopper::LoadFromRank(hopper::AddressInRank(address, s));
+  float4 total = part[0];
+#pragma unroll
+  for (int s = 1; s < kSegments; ++s) total = AddEach(total, part[s]);
+  return total;
+}
+__device__ __forceinline__ float4 SumOfRanks(std::uint32_t address, int segments) {
+  static_assert(kMaxSegments == 8);
+  switch (segments) {
+    case 1:
+      return SumOfRanks<1>(address);
+    case 2:
+      return SumOfRanks<2>(address);
+    case 3:
+      return SumOfRanks<3>(address);
+    case 4:
+      return SumOfRanks<4>(address);
+    case 5:
+      return SumOfRanks<5>(address);
+    case 6:
+      return SumOfRanks<6>(address);
+    case 7:
+      return SumOfRanks<7>(address);
+    default:
+      return SumOfRanks<8>(address);
   }
-  __device__ __forceinline__ int m() const { return blockIdx.z * Shape::kRows + row_in_tile(); }
-  __device__ __forceinline__ bool Inside(const ProductArgs& args, int column0) const {
-    return m() < args.rows && column0 + column() < args.columns;
-  }
-};
+}
 
 // Grid (segments, tiles of columns, tiles of rows), cluster (segments, 1, 1).
 template <int kColumns, int kTiles, int kBudget, class Output>
 __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct(const ProductArgs args, const Output output) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using Shape = WideShape<kColumns, kTiles, kBudget>;
-  using Item = WideItem<Shape, kColumns>;
   extern __shared__ __align__(128) unsigned char shared[];
   float* const row_scale = reinterpret_cast<float*>(shared + Shape::kRingBytes);
   float* const sums = reinterpret_cast<float*>(shared);  // takes the ring's place in the end
   const int column0 = blockIdx.y * kColumns;
   const int chunk0 = blockIdx.x * args.segment_chunks;
   const int steps = min(args.segment_chunks, args.chunks - chunk0);
-  const int share = (Shape::kRows / 16 - blockIdx.x + gridDim.x - 1) / gridDim.x;  // 16-row blocks to complete
-  const int count = share * kColumns * 4;
+  // What this thread completes: four rows of W, of every column that falls to its block and warp. Long pieces of
+  // few rows of y: rows of state lie in different pages of memory.
+  const int row = threadIdx.x % (Shape::kRows / kQuad) * kQuad;
+  const int m = blockIdx.z * Shape::kRows + row;
+  const int first_column = threadIdx.x / (Shape::kRows / kQuad) * gridDim.x + blockIdx.x;
+  const int column_step = Shape::kThreads / (Shape::kRows / kQuad) * gridDim.x;
+  const int columns = min(kColumns, args.columns - column0);
+  const bool row_inside = m < args.rows;
 
   hopper::LaunchDependents();
   if (gridDim.x > 1) hopper::ClusterArrive();
-  for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
-    const Item item = {index};
-    if (item.Inside(args, column0)) output.Prefetch(item.m(), column0 + item.column());
-  }
+  // While the first weights come.
+  const auto prefetch = [&] {
+    if (!row_inside) return;
+#pragma unroll 4
+    for (int column = first_column; column < columns; column += column_step) output.Prefetch(m, column0 + column);
+  };
+  // While the first of x come: each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
+  const auto find_scales = [&] {
+    if (gridDim.x > 1) hopper::ClusterWait();  // all have begun
+    if constexpr (Output::kScaled) {
+      for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns;
+           four += Shape::kThreads / 32 * gridDim.x) {
+        const int column = four * 4 + threadIdx.x % 32 / 8;
+        const float scale = RowScale(output.norm, column0 + column, args.columns);
+        if (threadIdx.x % 8 < gridDim.x)
+          hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + column), threadIdx.x % 8), scale);
+      }
+    }
+  };
   {
     float sum[kColumns / 2];
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0.0f;
-    MultiplyWide<Shape, kColumns>(args, blockIdx.z * kTiles, column0, chunk0, steps, shared, sum);
+    MultiplyWide<Shape, kColumns>(args, blockIdx.z * kTiles, column0, chunk0, steps, shared, prefetch, find_scales,
+                                  sum);
     __syncthreads();  // the ring is free
     StoreWideSums<Shape::kSumStride, kColumns>(sum, sums);
   }
-  if (gridDim.x > 1) hopper::ClusterWait();  // all have begun
-  if (Output::kScaled) {
-    // Each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
-    for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns; four += Shape::kThreads / 32 * gridDim.x) {
-      const int row = four * 4 + threadIdx.x % 32 / 8;
-      const float scale = RowScale(output.norm, column0 + row, args.columns);
-      if (threadIdx.x % 8 < gridDim.x)
-        hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + row), threadIdx.x % 8), scale);
+  // Operands of kBatch columns at a time, the first of them before the other blocks' sums are awaited.
+  constexpr int kBatch = 4;
+  typename Output::Constants constants = {};
+  typename Output::Operands operands[kBatch];
+  if (row_inside) output.LoadConstants(m, constants);
+  const auto load = [&](int first) {
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int column = first + i * column_step;
+      if (row_inside && column < columns) output.LoadSlot(m, column0 + column, operands[i]);
     }
-  }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int column = first + i * column_step;
+      if (row_inside && column < columns) output.LoadFresh(m, column0 + column, operands[i]);
+    }
+  };
+  load(first_column);
   if (gridDim.x > 1) {
     hopper::ClusterSync();
   } else {
     __syncthreads();
   }
-  for (int index = threadIdx.x; index < count; index += Shape::kThreads) {
-    const Item item = {index};
-    const bool inside = item.Inside(args, column0);
-    typename Output::Constants constants = {};
-    typename Output::Operands operands;
-    float4 total = {};
-    if (inside) {
-      output.LoadSlot(item.m(), column0 + item.column(), operands);
-      output.LoadFresh(item.m(), column0 + item.column(), operands);
-      output.LoadConstants(item.m(), constants);
-      const std::uint32_t from = hopper::SharedAddress(sums + item.column() * Shape::kSumStride + item.row_in_tile());
-      total = hopper::LoadFromRank(hopper::AddressInRank(from, 0));
+  for (int first = first_column; first < columns; first += kBatch * column_step) {
+    if (first != first_column) load(first);
 #pragma unroll
-      for (int s = 1; s < kMaxSegments; ++s) {
-        if (s < gridDim.x) total = AddEach(total, hopper::LoadFromRank(hopper::AddressInRank(from, s)));
+    for (int i = 0; i < kBatch; ++i) {
+      const int column = first + i * column_step;
+      if (column < columns) {
+        const float4 total = SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
+        output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants,
+                     operands[i]);
       }
     }
-    output.Apply(item.m(), column0 + item.column(), inside, total,
-                 Output::kScaled && inside ? row_scale[item.column()] : 1.0f, constants, operands);
   }
   if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
 #endif
