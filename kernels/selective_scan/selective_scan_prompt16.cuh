@@ -9,11 +9,11 @@
 //   recur    h, and its product with C
 //   finish   skip, gate, bf16, store; one step behind
 //
-// A state fragment is the A operand of mma.m16n8k8 (tf32; rows 8 to 15 unused): lane 4 g + t holds row g,
-// k = t and k = t + 4. Rows 2 c and 2 c + 1 are the two halves of channel c: half p has the states 4 p + t and
-// 8 + 4 p + t. C of a token (both halves) stands alone in two columns of the B operand, so that the products
-// of four tokens' states collect in one accumulator. y is the product of half 0 plus that of half 1. h and C
-// enter with the 11 bits of tf32; everything else is fp32.
+// A state fragment is the A operand of mma.m16n8k8 (tf32): lane 4 g + t holds row g, k = t and k = t + 4, and
+// the same of row g + 8. Rows 2 c and 2 c + 1 are the two halves of channel c's state after one token, rows
+// 2 c + 8 and 2 c + 9 after the next: half p has the states 4 p + t and 8 + 4 p + t. The B operand holds C of
+// four tokens, column 2 i + p half p of token i; of the products each lane picks its own token's. y is the
+// product of half 0 plus that of half 1. h and C enter with the 11 bits of tf32; everything else is fp32.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_PROMPT16_CUH_
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_PROMPT16_CUH_
 
@@ -45,13 +45,13 @@ struct Scan16 {
 // C of a group of four tokens: [token][n], so that the lanes of a fragment read 32 banks.
 __host__ __device__ constexpr int Scan16CIndex(int token, int n) { return token * 16 + (n ^ (token & 2) * 4); }
 
-// d += the two columns of states (rows 0 to 7) times C.
-__device__ __forceinline__ void MmaTf32(float (&d)[4], float a0, float a1, std::uint32_t b0, std::uint32_t b1) {
-  asm(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %6, %5, %6}, {%7, %8}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(0), "r"(b0), "r"(b1));
+// d = a b.
+__device__ __forceinline__ void MmaTf32(float (&d)[4], const float (&a)[4], const std::uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%10, %10, %10, %10};"
+      : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+      : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
+        "r"(__float_as_uint(a[3])), "r"(b[0]), "r"(b[1]), "f"(0.0f));
 }
 
 // Where a lane stands in its warp.
@@ -59,7 +59,6 @@ struct Scan16Lane {
   int half, channel, token;  // of a step: the token it prepares and finishes
   int state;                 // and state + 8
   int column_token;          // whose C its column is, of a group
-  std::uint32_t own_column[4];  // all ones at that token, else 0
 
   __device__ __forceinline__ explicit Scan16Lane(int lane) {
     half = lane / 4 % 2;
@@ -67,8 +66,6 @@ struct Scan16Lane {
     token = lane % 8;
     state = lane % 8;
     column_token = lane / 8;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) own_column[i] = i == column_token ? ~0u : 0u;
   }
 };
 
@@ -105,30 +102,46 @@ __device__ __forceinline__ void ExpandStep(const Scan16Lane& lane, const float (
   }
 }
 
-// Advances h by the step's tokens, of which `count` exist. d: the products, four tokens each.
+// The products of a step's states, by pairs of tokens.
+struct ScanProducts {
+  float pair[4][4] = {};
+};
+
+// Advances h by the step's tokens, of which `count` exist.
 template <bool kFull>
-__device__ __forceinline__ void RecurStep(const Scan16Lane& lane, const ScanStepTerms& terms, int count,
-                                          float (&h)[2], float (&d)[2][4]) {
+__device__ __forceinline__ void RecurStep(const ScanStepTerms& terms, int count, float (&h)[2], ScanProducts& out) {
 #pragma unroll
-  for (int group = 0; group < 2; ++group) {
+  for (int pair = 0; pair < 4; ++pair) {
+    float states[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) d[group][i] = 0.0f;
+    for (int i = 0; i < 2; ++i) {
+      const int token = pair * 2 + i;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int token = group * 4 + i;
-      if (!kFull && token >= count) continue;
-#pragma unroll
-      for (int k = 0; k < 2; ++k) h[k] = __fmaf_rn(terms.decay[token][k], h[k], terms.input[token][k]);
-      MmaTf32(d[group], h[0], h[1], terms.c[group][0] & lane.own_column[i], terms.c[group][1] & lane.own_column[i]);
+      for (int k = 0; k < 2; ++k) {
+        if (kFull || token < count) h[k] = __fmaf_rn(terms.decay[token][k], h[k], terms.input[token][k]);
+        states[2 * k + i] = h[k];
+      }
     }
+    MmaTf32(out.pair[pair], states, terms.c[pair / 2]);
   }
 }
 
-// The sum over n of this lane's token: token i is column 2 i + p of row 2 c + p; the even rows' lanes take the
-// first four tokens.
-__device__ __forceinline__ float ReadoutStep(const Scan16Lane& lane, const float (&d)[2][4]) {
-  const float keep = Select(lane.half, d[1][1], d[0][0]);
-  const float send = Select(lane.half, d[0][1], d[1][0]);
+// The sum over n of this lane's token. A lane's products are of columns 2 t and 2 t + 1: those of token t of
+// each group. Even rows' lanes take the first group.
+__device__ __forceinline__ float ReadoutStep(const Scan16Lane& lane, const ScanProducts& products) {
+  float of_group[2];
+#pragma unroll
+  for (int group = 0; group < 2; ++group) {
+    float of_pair[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float (&d)[4] = products.pair[group * 2 + i];
+      of_pair[i] = Select(lane.token & 1, Select(lane.half, d[3], d[2]), Select(lane.half, d[1], d[0]));
+    }
+    of_group[group] = Select(lane.token & 2, of_pair[1], of_pair[0]);
+  }
+  const float keep = Select(lane.half, of_group[1], of_group[0]);
+  const float send = Select(lane.half, of_group[0], of_group[1]);
   return __fadd_rn(keep, __shfl_xor_sync(~0u, send, 4));
 }
 
@@ -213,7 +226,7 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
     buffer(step)[32 + lane.channel * 8 + lane.token] = __fmul_rn(in.delta, WidenBf16(in.x));
   };
   // Of the step before `step` of the columns' tile.
-  const auto finish = [&](int step, const float (&product)[2][4], bool exists) {
+  const auto finish = [&](int step, const ScanProducts& product, bool exists) {
     const ScanInput& in = ring[(step + kSteps - 1) % kSteps];
     const float sum = ReadoutStep(lane, product);
     const float out = __fmul_rn(__fmaf_rn(skip, WidenBf16(in.x), sum), FastSilu(WidenBf16(in.z)));
@@ -232,7 +245,7 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
   __syncthreads();
   ScanStepTerms terms;
   ExpandStep(lane, decay_log2, tiles, buffer(0), terms);
-  float product[2][4] = {};
+  ScanProducts product;
 #pragma unroll 1
   for (int tile = 0; tile < tile_count; ++tile) {
     const int left = length - tile * Scan16::kTile;
@@ -250,13 +263,12 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
       ScanStepTerms next;
       ExpandStep(lane, decay_log2, step + 1 < kSteps ? stage + (step + 1) * 2 * Scan16::kGroupFloats : next_stage,
                  buffer(step + 1), next);
-      float sums[2][4];
-      RecurStep<kFull>(lane, terms, left - step * Scan16::kStep, h, sums);
+      ScanProducts current;
+      RecurStep<kFull>(terms, left - step * Scan16::kStep, h, current);
+      prepare(step + 2);  // before the load, whose arrival it would wait for otherwise
       finish(step, product, tile + step > 0);
       load(step + kSteps - 1, left);
-      prepare(step + 2);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) product[i / 4][i % 4] = sums[i / 4][i % 4];
+      product = current;
       terms = next;
     };
     static_assert(kSteps == 8);  // written out: a loop might put the ring in local memory
