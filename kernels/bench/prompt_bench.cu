@@ -545,8 +545,7 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
   std::printf("  sum %.1f; exponential bound %.1f us\n", sum * 1e6, bound * 1e6);
 }
 
-// The scan alone in several layouts and block widths; all must agree in every bit.
-template <int kLanes>
+// The scan alone in several block widths; all must agree in every bit.
 void TimeScan(Timed& timed, const char* what, std::int64_t chunks, const std::vector<int>& warps, double bound,
               std::uint64_t* digest) {
   const auto& args = timed.layers[0];
@@ -557,7 +556,7 @@ void TimeScan(Timed& timed, const char* what, std::int64_t chunks, const std::ve
                                      scratch.y, a.prompt.offsets, a.prompt.slot_index, DeviceSlots(a.state),
                                      DeviceSlots(a.window), PaddedTokens(a.prompt.tokens) / 8,
                                      static_cast<int>(a.shape.d_inner), 16, 4};
-      MUST((LaunchScan16<kLanes>(stream, scan, chunks, w)));
+      MUST(LaunchScan16(stream, scan, chunks, w));
     };
     const double s = TimeGraph([&](cudaStream_t stream) {
                        for (const auto& a : timed.layers) launch(a, stream);
@@ -577,7 +576,7 @@ void TimeScan(Timed& timed, const char* what, std::int64_t chunks, const std::ve
       hash = Mix(hash ^ __bfloat16_as_ushort(v));
     }
     if (*digest == 0) *digest = hash;
-    std::printf("  scan %s %dx%d, %2d warps: %7.2f us, %3.0f%% of the bound%s\n", what, kLanes, 16 / kLanes, w, s * 1e6,
+    std::printf("  scan %s, %2d warps: %7.2f us, %3.0f%% of the bound%s\n", what, w, s * 1e6,
                 100 * bound / s, hash == *digest ? "" : "  BITS DIFFER");
   }
 }
@@ -593,8 +592,7 @@ void TimeScans() {
     const double bound = 5120 * 16.0 * 2048 / (16.0 * 132 * 1.83e9);
     std::uint64_t digest = 0;
     const char* what = chunks == 1 ? "1 x 2048" : "4 x  512";
-    TimeScan<8>(timed, what, chunks, {4, 5, 10}, bound, &digest);
-    TimeScan<4>(timed, what, chunks, {2, 4}, bound, &digest);
+    TimeScan(timed, what, chunks, {2, 3, 4, 5, 8, 10, 12}, bound, &digest);
   }
 }
 

@@ -62,10 +62,12 @@ struct StoreDelta {
       return LoadBias(to.bias, channel, to.channels);
     }
     __device__ __forceinline__ void Store(std::uint32_t channel, float2 bias, float v0, float v1) const {
-      if (channel >= to.channels) return;
-      *reinterpret_cast<float2*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
-                                 channel % 8) = {FastSoftplus(__fadd_rn(v0, bias.x)),
-                                                 FastSoftplus(__fadd_rn(v1, bias.y))};
+      // First, and for channels past the end too: so the chains of several stores overlap.
+      const float2 delta = {FastSoftplus(__fadd_rn(v0, bias.x)), FastSoftplus(__fadd_rn(v1, bias.y))};
+      if (channel < to.channels) {
+        *reinterpret_cast<float2*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
+                                   channel % 8) = delta;
+      }
     }
   };
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {

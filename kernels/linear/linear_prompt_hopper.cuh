@@ -20,13 +20,15 @@ inline constexpr int kClusterBlocks = 2;
 // A slab of a row block of the weight, in the 8-byte words of its tensor map.
 inline constexpr int kSlabBlockWords = 8 * 64 * 2 / 8;
 
-template <int kCols>
+// kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short K
+// the epilogue counts most, and another block's product hides it.
+template <int kCols, int kBlocks>
 struct LinearStages {
   static constexpr int kSlabBlockBytes = 8 * 64 * 2;  // 8 rows of a slab
   static constexpr int kXBytes = kTokenTile / 8 * kSlabBlockBytes;
   static constexpr int kWBytes = kCols / 8 * kSlabBlockBytes;
   static constexpr int kStageBytes = kXBytes + kWBytes;
-  static constexpr int kStages = 200 * 1024 / kStageBytes;
+  static constexpr int kStages = (kBlocks == 1 ? 200 : 96) * 1024 / kStageBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes + 1024 + 2 * kStages * 8;
 };
 
@@ -46,23 +48,30 @@ struct RingPlace {
   }
 };
 
-// A cluster's tile: tokens fastest, so that the clusters running together share their weights.
+// A cluster's tile. Tiles are taken by groups of token pairs whose activations stay in L2 while all the weights
+// pass; within a group tokens run fastest, so that the clusters running together share weights.
 struct ClusterTile {
+  static constexpr int kGroupPairs = 8;
   int token_pair, segment, column_tile;
 
+  __device__ static int Pairs(const LinearPromptShape& shape) { return (shape.token_tiles + 1) / kClusterBlocks; }
   __device__ static ClusterTile At(const LinearPromptShape& shape, int index) {
-    const int pairs = (shape.token_tiles + 1) / kClusterBlocks;
-    const int rest = index / pairs;
-    return {index % pairs, rest % shape.segments, rest / shape.segments};
+    const int columns = shape.segments * shape.column_tiles;
+    const int group = index / (kGroupPairs * columns);
+    const int first = group * kGroupPairs;
+    const int width = min(kGroupPairs, Pairs(shape) - first);
+    const int in_group = index - first * columns;
+    const int column = in_group / width;
+    return {first + in_group % width, column % shape.segments, column / shape.segments};
   }
   __device__ static int Count(const LinearPromptShape& shape) {
-    return (shape.token_tiles + 1) / kClusterBlocks * shape.segments * shape.column_tiles;
+    return Pairs(shape) * shape.segments * shape.column_tiles;
   }
 };
 
-template <int kCols>
+template <int kCols, int kBlocks>
 struct LinearRing {
-  using Stages = LinearStages<kCols>;
+  using Stages = LinearStages<kCols, kBlocks>;
   char* data;
   std::uint64_t* full;
   std::uint64_t* empty;
@@ -85,15 +94,15 @@ struct LinearRing {
 
 // The copies that fill a stage. A tile past the end repeats the last one and is not stored; rows past the
 // padded weight are zero.
-template <int kCols>
+template <int kCols, int kBlocks>
 struct StageCopies {
   const LinearPromptShape& shape;
   const CUtensorMap* w;
-  const LinearRing<kCols>& ring;
+  const LinearRing<kCols, kBlocks>& ring;
   int rank;
 
   __device__ void FetchW(int stage, const ClusterTile& tile, int step) const {
-    using Stages = LinearStages<kCols>;
+    using Stages = LinearStages<kCols, kBlocks>;
     constexpr int kHalfBlocks = kCols / 8 / kClusterBlocks;
     ArriveExpectBytes(ring.full + stage, Stages::kStageBytes);
     TensorCopyMulticast(ring.W(stage) + rank * kHalfBlocks * Stages::kSlabBlockBytes, w,
@@ -105,16 +114,16 @@ struct StageCopies {
     const int token_tile = min(tile.token_pair * kClusterBlocks + rank, shape.token_tiles - 1);
     const std::int64_t slab = tile.segment * shape.segment_slabs + step;
     BulkCopy(ring.X(stage), shape.x + (slab * shape.token_blocks + token_tile * (kTokenTile / 8)) * 512,
-             LinearStages<kCols>::kXBytes, ring.full + stage);
+             LinearStages<kCols, kBlocks>::kXBytes, ring.full + stage);
   }
 };
 
 // One thread.
-template <int kCols>
+template <int kCols, int kBlocks>
 __device__ __forceinline__ void FeedRing(const LinearPromptShape& shape, const CUtensorMap* w,
-                                         const LinearRing<kCols>& ring, int rank) {
-  using Stages = LinearStages<kCols>;
-  const StageCopies<kCols> copies{shape, w, ring, rank};
+                                         const LinearRing<kCols, kBlocks>& ring, int rank) {
+  using Stages = LinearStages<kCols, kBlocks>;
+  const StageCopies<kCols, kBlocks> copies{shape, w, ring, rank};
   const int tiles = ClusterTile::Count(shape);
   int index = blockIdx.x / kClusterBlocks;
   // The ring is empty: its first weights need nobody.
@@ -144,11 +153,11 @@ __device__ __forceinline__ void ReleaseStage(std::uint64_t* empty) {
   if (lane < kClusterBlocks) ArriveCluster(empty, lane);
 }
 
-template <int kCols>
-__device__ __forceinline__ void MultiplySegment(const LinearRing<kCols>& ring, int steps, int group,
-                                                RingPlace<LinearStages<kCols>::kStages>& place,
+template <int kCols, int kBlocks>
+__device__ __forceinline__ void MultiplySegment(const LinearRing<kCols, kBlocks>& ring, int steps, int group,
+                                                RingPlace<LinearStages<kCols, kBlocks>::kStages>& place,
                                                 float (&sum)[kCols / 2]) {
-  constexpr int kBlockBytes = LinearStages<kCols>::kSlabBlockBytes;
+  constexpr int kBlockBytes = LinearStages<kCols, kBlocks>::kSlabBlockBytes;
   int previous = 0;
   for (int step = 0; step < steps; ++step, place.Next()) {
     WaitBarrier(ring.full + place.stage, place.parity);
@@ -168,16 +177,16 @@ __device__ __forceinline__ void MultiplySegment(const LinearRing<kCols>& ring, i
   ReleaseStage(ring.empty + previous);
 }
 
-template <int kCols, class Epilogue>
-__device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<kCols>& ring, std::uint32_t rank,
+template <int kCols, int kBlocks, class Epilogue>
+__device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<kCols, kBlocks>& ring, std::uint32_t rank,
                               const Epilogue& epilogue) {
-  RingPlace<LinearStages<kCols>::kStages> place;
+  RingPlace<LinearStages<kCols, kBlocks>::kStages> place;
   const int group = threadIdx.x / 128, warp = threadIdx.x % 128 / 32, lane = threadIdx.x % 32;
   const int tiles = ClusterTile::Count(shape);
   for (int index = blockIdx.x / kClusterBlocks; index < tiles; index += gridDim.x / kClusterBlocks) {
     const ClusterTile tile = ClusterTile::At(shape, index);
     float sum[kCols / 2];
-    MultiplySegment<kCols>(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
+    MultiplySegment<kCols, kBlocks>(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
     // Not before: blocks placed earlier would crowd on the multiprocessors that are free first.
     if (index + static_cast<int>(gridDim.x) / kClusterBlocks >= tiles) AllowNextKernel();
     const std::uint32_t token = (tile.token_pair * kClusterBlocks + rank) * kTokenTile + group * 64 + warp * 16 +
@@ -194,21 +203,21 @@ __device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<k
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kCols, class Epilogue>
-__global__ void __launch_bounds__(kLinearPromptThreads, 1)
+template <int kCols, int kBlocks, class Epilogue>
+__global__ void __launch_bounds__(kLinearPromptThreads, kBlocks)
     LinearPromptHopper(const LinearPromptShape shape, const __grid_constant__ CUtensorMap w,
                        const Epilogue epilogue) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ char shared[];
-  const LinearRing<kCols> ring(shared);
+  const LinearRing<kCols, kBlocks> ring(shared);
   const std::uint32_t rank = ClusterRank();
   if (threadIdx.x == 0) ring.Init();
   SyncCluster();
   if (threadIdx.x >= 2 * 128) {
-    if (ElectOneLane()) FeedRing<kCols>(shape, &w, ring, static_cast<int>(rank));
+    if (ElectOneLane()) FeedRing<kCols, kBlocks>(shape, &w, ring, static_cast<int>(rank));
   } else {
     WaitForPreviousKernel();
-    MultiplyTiles<kCols>(shape, ring, rank, epilogue);
+    MultiplyTiles<kCols, kBlocks>(shape, ring, rank, epilogue);
   }
   __syncwarp();
   SyncCluster();  // the other block may still write into this one's shared memory

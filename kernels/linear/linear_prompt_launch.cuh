@@ -15,6 +15,8 @@
 namespace mambad::kernels {
 
 inline constexpr int kPromptColumns[] = {256, 192, 160, 128, 96};
+// Up to this K (dt_proj's) two blocks share a multiprocessor.
+inline constexpr int kShortSlabs = 4;
 
 // The width of a tile that wastes least at a prompt of 2,048 tokens: whole rounds of the clusters, each as
 // long as its tile is wide plus what filling and draining it costs.
@@ -68,7 +70,7 @@ inline cudaError_t MapWeight(const CoreMatrices& w, int box_blocks, CUtensorMap*
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-template <int kCols, class Epilogue>
+template <int kCols, int kBlocks, class Epilogue>
 cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shape, const CoreMatrices& w,
                                      const Epilogue& epilogue, int clusters) {
   shape.column_tiles = static_cast<std::int32_t>((w.rows + kCols - 1) / kCols);
@@ -77,8 +79,8 @@ cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shap
   if (error != cudaSuccess) return error;
   const int tiles = (shape.token_tiles + 1) / kClusterBlocks * shape.segments * shape.column_tiles;
   const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), kLinearPromptThreads,
-                           LinearStages<kCols>::kSharedBytes, kClusterBlocks};
-  return LaunchDependent(stream, LinearPromptHopper<kCols, Epilogue>, launch, shape, map, epilogue);
+                           LinearStages<kCols, kBlocks>::kSharedBytes, kClusterBlocks};
+  return LaunchDependent(stream, LinearPromptHopper<kCols, kBlocks, Epilogue>, launch, shape, map, epilogue);
 }
 
 // y = x w^T for all `tokens` rows of x, handed to the epilogue. `segments` is a constant of the weight.
@@ -93,12 +95,15 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
     return LaunchDependent(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
   }
   const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks;
+  if (shape.slabs <= kShortSlabs) {
+    return LaunchLinearPromptHopper<96, 2>(stream, shape, w, epilogue, 2 * clusters);
+  }
   switch (PromptColumns(w.rows, shape.segments, clusters)) {
-    case 256: return LaunchLinearPromptHopper<256>(stream, shape, w, epilogue, clusters);
-    case 192: return LaunchLinearPromptHopper<192>(stream, shape, w, epilogue, clusters);
-    case 160: return LaunchLinearPromptHopper<160>(stream, shape, w, epilogue, clusters);
-    case 128: return LaunchLinearPromptHopper<128>(stream, shape, w, epilogue, clusters);
-    default: return LaunchLinearPromptHopper<96>(stream, shape, w, epilogue, clusters);
+    case 256: return LaunchLinearPromptHopper<256, 1>(stream, shape, w, epilogue, clusters);
+    case 192: return LaunchLinearPromptHopper<192, 1>(stream, shape, w, epilogue, clusters);
+    case 160: return LaunchLinearPromptHopper<160, 1>(stream, shape, w, epilogue, clusters);
+    case 128: return LaunchLinearPromptHopper<128, 1>(stream, shape, w, epilogue, clusters);
+    default: return LaunchLinearPromptHopper<96, 1>(stream, shape, w, epilogue, clusters);
   }
 }
 

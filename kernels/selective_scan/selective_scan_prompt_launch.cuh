@@ -30,30 +30,27 @@ cudaError_t LaunchScan(cudaStream_t stream, const SelectiveScanPrompt& scan, std
 
 // For N = 16. Blocks take so much shared memory that no multiprocessor gets more than its share of them, also
 // when they are placed while the kernel before still runs on some.
-template <int kLanes>
-cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& scan, std::int64_t chunks, int warps) {
-  using Layout = Scan16Layout<kLanes>;
+inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& scan, std::int64_t chunks,
+                                int warps) {
   const std::int64_t padded = Slabs(scan.channels) * kSlabChannels;
-  const std::int64_t per_block = static_cast<std::int64_t>(warps) * Layout::kChannels;
+  const std::int64_t per_block = static_cast<std::int64_t>(warps) * Scan16::kChannels;
   const std::int64_t blocks = (padded + per_block - 1) / per_block;
   const int multiprocessors = std::max(1, DeviceAttribute(cudaDevAttrMultiProcessorCount));
   const std::int64_t share = (blocks * chunks + multiprocessors - 1) / multiprocessors;
   const int all = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
   const int most = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  const int fair = share <= 8 ? static_cast<int>(all / share) - 2048 : 0;
-  const int shared = std::max(Layout::SharedBytes(warps), std::min(fair, most) / 1024 * 1024);
+  const int fair = share <= 4 ? static_cast<int>(all / share) - 2048 : 0;
+  const int shared = std::max(Scan16::SharedBytes(warps), std::min(fair, most) / 1024 * 1024);
   const LaunchShape launch{dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(chunks)), warps * 32, shared};
-  return LaunchDependent(stream, SelectiveScanPrompt16Kernel<kLanes>, launch, scan);
+  return LaunchDependent(stream, SelectiveScanPrompt16Kernel, launch, scan);
 }
 
-// Eight lanes a channel make warps enough for a single prompt; with many warps four lanes do less work.
+// One round of blocks, as far as the channels go; many prompts in blocks small enough to share.
 inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& scan, std::int64_t chunks) {
   const std::int64_t multiprocessors = std::max(1, DeviceAttribute(cudaDevAttrMultiProcessorCount));
-  const std::int64_t channels = scan.channels * chunks;
-  if (channels >= multiprocessors * 4 * 8 * 3) return LaunchScan16<4>(stream, scan, chunks, 4);
-  // One round of blocks, as far as the channels go.
-  const std::int64_t share = (channels + 4 * multiprocessors - 1) / (4 * multiprocessors);
-  return LaunchScan16<8>(stream, scan, chunks, static_cast<int>(std::clamp<std::int64_t>(share, 2, 16)));
+  const std::int64_t warps = (scan.channels + Scan16::kChannels - 1) / Scan16::kChannels * chunks;
+  const std::int64_t share = (warps + multiprocessors - 1) / multiprocessors;
+  return LaunchScan16(stream, scan, chunks, share <= Scan16::kMaxWarps ? static_cast<int>(std::max<std::int64_t>(share, 2)) : 4);
 }
 
 inline cudaError_t LaunchSelectiveScanPrompt(cudaStream_t stream, const SelectiveScanPrompt& scan,
