@@ -5,6 +5,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/mamba_layer/mamba_layer.h"
 #include "kernels/rms_norm/rms_norm.h"
 
 namespace mambad {
@@ -39,7 +40,10 @@ absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kern
   head->rows_per_block_ = std::min(device.is_gpu() ? kGpuRowsPerBlock : kRowsPerBlock, tasks_max);
   head->logits_stride_ = Aligned(head->linear_.rows());
   const int64_t normed = Aligned(head->rows_per_block_ * head->linear_.cols());
-  const int64_t logits = head->rows_per_block_ * head->logits_stride_;
+  // A GPU's fused path computes whole buckets of rows.
+  const int64_t logits_rows = device.is_gpu() ? kernels::StepBucket(static_cast<int>(head->rows_per_block_))
+                                              : head->rows_per_block_;
+  const int64_t logits = logits_rows * head->logits_stride_;
   MAMBAD_ASSIGN_OR_RETURN(head->workspace_, device.Allocate((normed + logits) * sizeof(float), "workspace"));
   head->normed_ = head->workspace_.as<float>();
   head->logits_ = head->normed_ + normed;
@@ -76,22 +80,44 @@ absl::Status Head::Run(kernels::Stream& stream, const float* hidden, std::span<c
   return absl::OkStatus();
 }
 
-absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
-                            std::span<LogitsResult> results, int64_t begin, int64_t end) {
+absl::Status Head::Fuse(kernels::Device& device) {
+  const kernels::StepWidths widths = {.d_model = static_cast<int32_t>(linear_.cols())};
+  const int32_t rows = kernels::StepBucket(static_cast<int32_t>(rows_per_block_));
+  MAMBAD_ASSIGN_OR_RETURN(step_memory_, device.Allocate(kernels::StepBufferBytes(rows, widths), "workspace",
+                                                        kernels::Fill::kZero));
+  step_buffers_ = kernels::BindStepBuffers(step_memory_.as<std::byte>(), rows, widths);
+  return absl::OkStatus();
+}
+
+absl::Status Head::Logits(kernels::Stream& stream, const float* hidden, int64_t rows) {
+  if (step_memory_.bytes() > 0) {
+    return kernels::HeadRows(stream, linear_, {.hidden = hidden,
+                                               .norm_weight = norm_weight(),
+                                               .norm_eps = norm_epsilon_,
+                                               .rows = rows,
+                                               .buffers = step_buffers_,
+                                               .logits = logits_,
+                                               .logits_stride = logits_stride_});
+  }
   const int64_t d_model = linear_.cols();
-  const int64_t vocab = linear_.rows();
-  const int64_t rows = end - begin;
-  const std::span<const uint32_t> order(order_.data() + begin, static_cast<size_t>(rows));
-  MAMBAD_RETURN_IF_ERROR(kernels::RmsNorm(stream, {.x = hidden + begin * d_model,
+  MAMBAD_RETURN_IF_ERROR(kernels::RmsNorm(stream, {.x = hidden,
                                                    .x_stride = d_model,
-                                                   .weight = norm_weight_.as<float>(),
+                                                   .weight = norm_weight(),
                                                    .y = normed_,
                                                    .y_stride = d_model,
                                                    .rows = rows,
                                                    .width = d_model,
                                                    .eps = norm_epsilon_}));
-  MAMBAD_RETURN_IF_ERROR(kernels::Linear(
-      stream, linear_, {.x = normed_, .ldx = d_model, .y = logits_, .ldy = logits_stride_, .rows = rows}));
+  return kernels::Linear(
+      stream, linear_, {.x = normed_, .ldx = d_model, .y = logits_, .ldy = logits_stride_, .rows = rows});
+}
+
+absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
+                            std::span<LogitsResult> results, int64_t begin, int64_t end) {
+  const int64_t vocab = linear_.rows();
+  const int64_t rows = end - begin;
+  const std::span<const uint32_t> order(order_.data() + begin, static_cast<size_t>(rows));
+  MAMBAD_RETURN_IF_ERROR(Logits(stream, hidden + begin * linear_.cols(), rows));
   if (observer_) {
     std::vector<float> row_logits(static_cast<size_t>(vocab));
     for (int64_t row = 0; row < rows; ++row) {

@@ -20,6 +20,7 @@
 #include "engine/schedule/batch.h"
 #include "kernels/device/stream.h"
 #include "kernels/linear/linear.h"
+#include "kernels/mamba_layer/step_buffers.h"
 #include "kernels/sampling/sampler.h"
 
 namespace mambad {
@@ -37,6 +38,8 @@ class Head {
   static absl::StatusOr<std::unique_ptr<Head>> Create(kernels::Device& device, kernels::PackedLinear linear,
                                                       kernels::DeviceBuffer norm_weight, float norm_epsilon,
                                                       int64_t tasks_max);
+  // Takes the head's product of a GPU's fused path from now on, whose bits differ from the general one's.
+  absl::Status Fuse(kernels::Device& device);
 
   // The order in which Run wants the rows of `tasks`: position p stands for tasks[result[p]]. Valid until the next
   // call. REQUIRES: tasks.size() <= tasks_max.
@@ -49,12 +52,14 @@ class Head {
 
   const kernels::PackedLinear& linear() const { return linear_; }
   const float* norm_weight() const { return norm_weight_.as<float>(); }
-  size_t workspace_bytes() const { return workspace_.bytes() + sampler_->bytes(); }
+  size_t workspace_bytes() const { return workspace_.bytes() + step_memory_.bytes() + sampler_->bytes(); }
   void Observe(LogitsObserver observer) { observer_ = std::move(observer); }
 
  private:
   Head() = default;
 
+  // The logits of `rows` hidden rows, at logits_.
+  absl::Status Logits(kernels::Stream& stream, const float* hidden, int64_t rows);
   absl::Status RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                         std::span<LogitsResult> results, int64_t begin, int64_t end);
   absl::Status SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
@@ -71,6 +76,8 @@ class Head {
       workspace_;  // (rows_per_block, M) normed, then (rows_per_block, logits_stride) logits
   float* normed_ = nullptr;
   float* logits_ = nullptr;
+  kernels::DeviceBuffer step_memory_;  // of step_buffers_; empty on the general path
+  kernels::StepBuffers step_buffers_;
   std::unique_ptr<kernels::Sampler> sampler_;
   LogitsObserver observer_;
 

@@ -160,6 +160,7 @@ absl::Status MixerModel::AllocateWorkspace() {
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
   MAMBAD_ASSIGN_OR_RETURN(fused_,
                           FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(), limits_));
+  if (fused_ != nullptr) MAMBAD_RETURN_IF_ERROR(head_->Fuse(*device_));
   info_.workspace_bytes = workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() +
                           (fused_ != nullptr ? fused_->bytes() : 0) + kernels::Stream::kWorkspaceBytes;
   return absl::OkStatus();

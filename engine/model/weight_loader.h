@@ -43,6 +43,7 @@ class WeightLoader {
   absl::StatusOr<kernels::PackedLinear> Matrix(std::string_view name, std::string_view bias = {});
   absl::StatusOr<kernels::Embedding> Table(std::string_view name);
 
+  kernels::Device& device() const { return device_; }
   kernels::WeightPrecision precision() const { return precision_; }
   // Bytes of everything handed out.
   uint64_t device_bytes() const { return device_bytes_; }

@@ -140,7 +140,7 @@ class DecodeModel {
 
   std::size_t BufferBytes() const {
     const auto& s = shape_.layer;
-    return StepBufferBytes(kMaxStepRows, s.d_model, s.d_inner, s.dt_bc_width());
+    return StepBufferBytes(kMaxStepRows, {s.d_model, s.d_inner, s.dt_bc_width()});
   }
   SlotView Window(int layer) const {
     return {.base = reinterpret_cast<std::byte*>(pool_),
@@ -161,7 +161,7 @@ class DecodeModel {
   void Enqueue(int rows, bool sample) {
     const auto& s = shape_.layer;
     const StepBuffers buffers =
-        BindStepBuffers(static_cast<std::byte*>(buffer_memory_), kMaxStepRows, s.d_model, s.d_inner, s.dt_bc_width());
+        BindStepBuffers(static_cast<std::byte*>(buffer_memory_), kMaxStepRows, {s.d_model, s.d_inner, s.dt_bc_width()});
     STEP_OK(EmbedRows(stream_, {.embedding = embedding_,
                                 .tokens = tokens_,
                                 .rows = rows,

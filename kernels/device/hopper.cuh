@@ -78,14 +78,13 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, 
       : "memory");
 }
 
-// A box of a tensor at element (x, y), into the same place of every block in `mask`, each counting at its own
-// barrier.
-__device__ __forceinline__ void TensorCopyMulticast(void* to, const void* map, int x, int y,
-                                                    std::uint64_t* barrier, std::uint16_t mask) {
+// The same into one place of every block in `mask`, each counting at its own barrier.
+__device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes, std::uint64_t* barrier,
+                                                  std::uint16_t mask) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
-      "[%1, {%2, %3}], [%4], %5;" ::"r"(SharedAddress(to)),
-      "l"(map), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(mask)
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
+      "%4;" ::"r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "h"(mask)
       : "memory");
 }
 

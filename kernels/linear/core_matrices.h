@@ -1,9 +1,9 @@
 // How a bf16 weight lies in GPU memory: 8x8 core matrices, the smallest block that both matrix instructions
 // read as it is (mma.sync fragments by coalesced loads, wgmma operands without a swizzle).
 //
-//   [row block of 8][k block of 8][8 rows][8 k]   bf16
+//   [tile of 128 rows][slab of 64 k][row block of 8][k block of 8][8 rows][8 k]   bf16
 //
-// Rows are padded to kRowPadding and k to kSlabChannels, with zeros. Each row block is contiguous.
+// Rows are padded to kRowPadding and k to kSlabChannels, with zeros. The row blocks of a tile and slab are contiguous.
 #ifndef MAMBAD_KERNELS_LINEAR_CORE_MATRICES_H_
 #define MAMBAD_KERNELS_LINEAR_CORE_MATRICES_H_
 
@@ -27,7 +27,8 @@ struct CoreMatrices {
 
 // Index of W[row, k] among the elements.
 constexpr std::int64_t CoreMatrixIndex(const CoreMatrices& w, std::int64_t row, std::int64_t k) {
-  return ((row / 8 * w.slabs() * 8 + k / 8) * 8 + row % 8) * 8 + k % 8;
+  const std::int64_t row_block = (row / 128 * w.slabs() + k / 64) * 16 + row % 128 / 8;
+  return ((row_block * 8 + k % 64 / 8) * 8 + row % 8) * 8 + k % 8;
 }
 
 }  // namespace mambad::kernels

@@ -23,6 +23,11 @@ struct LinearPromptShape {
   std::int32_t segments;       // K segments
   std::int32_t segment_slabs;  // slabs of each but perhaps the last
 
+  // Where a row block's part of a slab begins; those of one tile of 16 row blocks follow each other.
+  __device__ const __nv_bfloat16* W(int row_block, int slab) const {
+    return w + ((static_cast<std::int64_t>(row_block / 16) * slabs + slab) * 16 + row_block % 16) * 512;
+  }
+
   __device__ int SegmentSlabs(int segment) const {
     const int left = slabs - segment * segment_slabs;
     return left < segment_slabs ? left : segment_slabs;

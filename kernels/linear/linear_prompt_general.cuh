@@ -39,9 +39,9 @@ __global__ void __launch_bounds__(256) LinearPromptGeneral(const LinearPromptSha
       const std::uint32_t a[4] = {x[0], x[256], x[32], x[288]};
 #pragma unroll
       for (int n = 0; n < kGeneralColumns / 8; ++n) {
-        const std::int64_t block = min(row_block + n, static_cast<std::int64_t>(shape.row_blocks - 1));
+        const int block = min(static_cast<int>(row_block) + n, shape.row_blocks - 1);
         const std::uint32_t* w = reinterpret_cast<const std::uint32_t*>(
-                                     shape.w + (block * shape.slabs + first_slab + slab) * 512 + k * 128) +
+                                     shape.W(block, static_cast<int>(first_slab) + slab) + k * 128) +
                                  lane;
         const std::uint32_t b[2] = {w[0], w[32]};
         MmaBf16(sum[n], a, b);

@@ -5,8 +5,6 @@
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
 
-#include <cuda.h>
-
 #include "kernels/base/token_tiles.h"
 #include "kernels/device/hopper.cuh"
 #include "kernels/linear/linear_prompt.cuh"
@@ -16,9 +14,7 @@ namespace mambad::kernels {
 
 inline constexpr int kLinearPromptThreads = 2 * 128 + 32;
 inline constexpr int kClusterBlocks = 2;
-
-// A slab of a row block of the weight, in the 8-byte words of its tensor map.
-inline constexpr int kSlabBlockWords = 8 * 64 * 2 / 8;
+inline constexpr int kWeightTileBlocks = 16;  // row blocks of a tile of the packed weight
 
 // kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short K
 // the epilogue counts most, and another block's product hides it.
@@ -92,12 +88,11 @@ struct LinearRing {
   __device__ char* W(int stage) const { return X(stage) + Stages::kXBytes; }
 };
 
-// The copies that fill a stage. A tile past the end repeats the last one and is not stored; rows past the
-// padded weight are zero.
+// The copies that fill a stage. A tile past the end repeats the last one and is not stored, and so do rows past
+// the padded weight.
 template <int kCols, int kBlocks>
 struct StageCopies {
   const LinearPromptShape& shape;
-  const CUtensorMap* w;
   const LinearRing<kCols, kBlocks>& ring;
   int rank;
 
@@ -105,10 +100,17 @@ struct StageCopies {
     using Stages = LinearStages<kCols, kBlocks>;
     constexpr int kHalfBlocks = kCols / 8 / kClusterBlocks;
     ArriveExpectBytes(ring.full + stage, Stages::kStageBytes);
-    TensorCopyMulticast(ring.W(stage) + rank * kHalfBlocks * Stages::kSlabBlockBytes, w,
-                        (tile.segment * shape.segment_slabs + step) * kSlabBlockWords,
-                        tile.column_tile * (kCols / 8) + rank * kHalfBlocks, ring.full + stage,
-                        (1 << kClusterBlocks) - 1);
+    const int slab = tile.segment * shape.segment_slabs + step;
+    const int first = tile.column_tile * (kCols / 8) + rank * kHalfBlocks;
+    char* const to = ring.W(stage) + rank * kHalfBlocks * Stages::kSlabBlockBytes;
+    // At most two pieces: a half may reach over the end of a tile of the weight.
+    for (int done = 0; done < kHalfBlocks;) {
+      const int count = min(kHalfBlocks - done, kWeightTileBlocks - (first + done) % kWeightTileBlocks);
+      const int block = min(first + done, shape.row_blocks - count);
+      BulkCopyMulticast(to + done * Stages::kSlabBlockBytes, shape.W(block, slab), count * Stages::kSlabBlockBytes,
+                        ring.full + stage, (1 << kClusterBlocks) - 1);
+      done += count;
+    }
   }
   __device__ void FetchX(int stage, const ClusterTile& tile, int step) const {
     const int token_tile = min(tile.token_pair * kClusterBlocks + rank, shape.token_tiles - 1);
@@ -120,10 +122,10 @@ struct StageCopies {
 
 // One thread.
 template <int kCols, int kBlocks>
-__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape, const CUtensorMap* w,
-                                         const LinearRing<kCols, kBlocks>& ring, int rank) {
+__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape, const LinearRing<kCols, kBlocks>& ring,
+                                         int rank) {
   using Stages = LinearStages<kCols, kBlocks>;
-  const StageCopies<kCols, kBlocks> copies{shape, w, ring, rank};
+  const StageCopies<kCols, kBlocks> copies{shape, ring, rank};
   const int tiles = ClusterTile::Count(shape);
   int index = blockIdx.x / kClusterBlocks;
   // The ring is empty: its first weights need nobody.
@@ -205,8 +207,7 @@ __device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<k
 
 template <int kCols, int kBlocks, class Epilogue>
 __global__ void __launch_bounds__(kLinearPromptThreads, kBlocks)
-    LinearPromptHopper(const LinearPromptShape shape, const __grid_constant__ CUtensorMap w,
-                       const Epilogue epilogue) {
+    LinearPromptHopper(const LinearPromptShape shape, const Epilogue epilogue) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ char shared[];
   const LinearRing<kCols, kBlocks> ring(shared);
@@ -214,7 +215,7 @@ __global__ void __launch_bounds__(kLinearPromptThreads, kBlocks)
   if (threadIdx.x == 0) ring.Init();
   SyncCluster();
   if (threadIdx.x >= 2 * 128) {
-    if (ElectOneLane()) FeedRing<kCols, kBlocks>(shape, &w, ring, static_cast<int>(rank));
+    if (ElectOneLane()) FeedRing<kCols, kBlocks>(shape, ring, static_cast<int>(rank));
   } else {
     WaitForPreviousKernel();
     MultiplyTiles<kCols, kBlocks>(shape, ring, rank, epilogue);

@@ -2,7 +2,6 @@
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_
 
-#include <cuda.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
@@ -46,41 +45,14 @@ inline LinearPromptShape MakeLinearPromptShape(const CoreMatrices& w, const void
   return shape;
 }
 
-// The weight as a matrix of 8-byte words, a row per row block; a box is one slab of half a tile's row blocks.
-inline cudaError_t MapWeight(const CoreMatrices& w, int box_blocks, CUtensorMap* map) {
-  static const auto encode = [] {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found) !=
-        cudaSuccess) {
-      entry = nullptr;
-    }
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-  }();
-  if (encode == nullptr) return cudaErrorNotSupported;
-  const cuuint64_t words = static_cast<cuuint64_t>(w.slabs()) * kSlabBlockWords;
-  const cuuint64_t size[] = {words, static_cast<cuuint64_t>(w.row_blocks())};
-  const cuuint64_t stride[] = {words * 8};
-  const cuuint32_t box[] = {kSlabBlockWords, static_cast<cuuint32_t>(box_blocks)};
-  const cuuint32_t step[] = {1, 1};
-  const CUresult result =
-      encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, 2, const_cast<void*>(w.data), size, stride, box, step,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
-}
-
 template <int kCols, int kBlocks, class Epilogue>
 cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shape, const CoreMatrices& w,
                                      const Epilogue& epilogue, int clusters) {
   shape.column_tiles = static_cast<std::int32_t>((w.rows + kCols - 1) / kCols);
-  CUtensorMap map;
-  const cudaError_t error = MapWeight(w, kCols / 8 / kClusterBlocks, &map);
-  if (error != cudaSuccess) return error;
   const int tiles = (shape.token_tiles + 1) / kClusterBlocks * shape.segments * shape.column_tiles;
   const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), kLinearPromptThreads,
                            LinearStages<kCols, kBlocks>::kSharedBytes, kClusterBlocks};
-  return LaunchDependent(stream, LinearPromptHopper<kCols, kBlocks, Epilogue>, launch, shape, map, epilogue);
+  return LaunchDependent(stream, LinearPromptHopper<kCols, kBlocks, Epilogue>, launch, shape, epilogue);
 }
 
 // y = x w^T for all `tokens` rows of x, handed to the epilogue. `segments` is a constant of the weight.

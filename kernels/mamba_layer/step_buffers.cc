@@ -22,28 +22,28 @@ class Cutter {
   std::size_t bytes_ = 0;
 };
 
-StepBuffers Cut(Cutter& cutter, int rows, int d_model, int d_inner, int dt_bc_width) {
+StepBuffers Cut(Cutter& cutter, int rows, const StepWidths& widths) {
   const std::int64_t padded = RoundUp(rows, kMaxTileColumns);
-  return {.residual = cutter.Take<float>(padded * d_model),
-          .u = cutter.Take<std::uint16_t>(padded * d_model),
-          .square_sums = cutter.Take<float>(padded * d_model / 16),
-          .x = cutter.Take<std::uint16_t>(padded * d_inner),
-          .gate = cutter.Take<std::uint16_t>(padded * d_inner),
-          .dt_bc = cutter.Take<float>(padded * dt_bc_width),
-          .y = cutter.Take<std::uint16_t>(padded * d_inner)};
+  return {.residual = cutter.Take<float>(padded * widths.d_model),
+          .u = cutter.Take<std::uint16_t>(padded * widths.d_model),
+          .square_sums = cutter.Take<float>(padded * widths.d_model / 16),
+          .x = cutter.Take<std::uint16_t>(padded * widths.d_inner),
+          .gate = cutter.Take<std::uint16_t>(padded * widths.d_inner),
+          .dt_bc = cutter.Take<float>(padded * widths.dt_bc),
+          .y = cutter.Take<std::uint16_t>(padded * widths.d_inner)};
 }
 
 }  // namespace
 
-std::size_t StepBufferBytes(int rows, int d_model, int d_inner, int dt_bc_width) {
+std::size_t StepBufferBytes(int rows, const StepWidths& widths) {
   Cutter cutter(nullptr);
-  Cut(cutter, rows, d_model, d_inner, dt_bc_width);
+  Cut(cutter, rows, widths);
   return cutter.bytes();
 }
 
-StepBuffers BindStepBuffers(std::byte* memory, int rows, int d_model, int d_inner, int dt_bc_width) {
+StepBuffers BindStepBuffers(std::byte* memory, int rows, const StepWidths& widths) {
   Cutter cutter(memory);
-  return Cut(cutter, rows, d_model, d_inner, dt_bc_width);
+  return Cut(cutter, rows, widths);
 }
 
 }  // namespace mambad::kernels

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 namespace mambad::kernels {
 
@@ -15,6 +16,20 @@ inline constexpr int kMaxTileColumns = 128;
 constexpr bool IsStepBucket(int rows) {
   return rows == 1 || rows == 2 || rows == 4 || (rows > 0 && rows <= kMaxStepRows && rows % 8 == 0);
 }
+
+// The smallest of the buckets that graphs are made for which holds `rows`, 1 to kMaxStepRows.
+constexpr int StepBucket(int rows) {
+  for (const int bucket : {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384}) {
+    if (rows <= bucket) return bucket;
+  }
+  return kMaxStepRows;
+}
+
+struct StepWidths {
+  std::int32_t d_model = 0;
+  std::int32_t d_inner = 0;
+  std::int32_t dt_bc = 0;  // R + 2 N
+};
 
 struct StepBuffers {
   float* residual = nullptr;     // (rows, M)
@@ -28,8 +43,8 @@ struct StepBuffers {
 
 // Bytes of buffers for up to `rows` rows; BindStepBuffers cuts them out of 256-byte aligned device memory.
 // Rows are rounded up to the widest tile: a tile's spare columns read what lies there.
-std::size_t StepBufferBytes(int rows, int d_model, int d_inner, int dt_bc_width);
-StepBuffers BindStepBuffers(std::byte* memory, int rows, int d_model, int d_inner, int dt_bc_width);
+std::size_t StepBufferBytes(int rows, const StepWidths& widths);
+StepBuffers BindStepBuffers(std::byte* memory, int rows, const StepWidths& widths);
 
 }  // namespace mambad::kernels
 

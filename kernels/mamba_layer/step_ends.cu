@@ -10,22 +10,40 @@ struct EmbedShape {
   static constexpr int kThreads = 256;
 };
 
-__global__ void __launch_bounds__(EmbedShape::kThreads) EmbedKernel(const std::uint16_t* embedding, int k_pad,
-                                                                    const std::int32_t* tokens, float* residual,
-                                                                    const NormInput next) {
+// Where the rows of the residual stream come from: one row of four values at a time.
+struct EmbeddingRows {
+  const std::uint16_t* embedding;
+  int k_pad;
+  const std::int32_t* tokens;
+  float* residual;
+  int width;
+
+  __device__ float4 At(int row, int first) const {
+    const float4 value = WidenBf16(*reinterpret_cast<const uint2*>(embedding + WeightIndex(tokens[row], first, k_pad)));
+    *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(row) * width + first) = value;
+    return value;
+  }
+};
+
+struct GivenRows {
+  const float* hidden;
+  int width;
+
+  __device__ float4 At(int row, int first) const {
+    return *reinterpret_cast<const float4*>(hidden + static_cast<std::int64_t>(row) * width + first);
+  }
+};
+
+template <class Rows>
+__global__ void __launch_bounds__(EmbedShape::kThreads) EnterKernel(const Rows rows, const NormInput next) {
 #if __CUDA_ARCH__ >= 900
   hopper::LaunchDependents();
 #endif
   const int row = blockIdx.x;
-  const int token = tokens[row];
   for (int first = threadIdx.x * kQuad; first - static_cast<int>(threadIdx.x % 32) * kQuad < next.width;
        first += EmbedShape::kThreads * kQuad) {
     const bool inside = first < next.width;
-    float4 value = {};
-    if (inside) {
-      value = WidenBf16(*reinterpret_cast<const uint2*>(embedding + WeightIndex(token, first, k_pad)));
-      *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(row) * next.width + first) = value;
-    }
+    const float4 value = inside ? rows.At(row, first) : float4{};
     const float4 weight = inside ? *reinterpret_cast<const float4*>(next.weight + first) : float4{};
     StoreNormInput(next, first, row, value, weight, inside);
   }
@@ -41,9 +59,22 @@ const char* EmbedRows(void* stream, const EmbedRowsArgs& args) {
                           .square_sums = args.buffers.square_sums,
                           .width = args.embedding.cols,
                           .layout = StepLayout::Of(args.rows)};
-  return Launch(stream, EmbedKernel,
-                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false}, args.embedding.data,
-                args.embedding.k_pad(), args.tokens, args.buffers.residual, next);
+  const EmbeddingRows rows = {args.embedding.data, args.embedding.k_pad(), args.tokens, args.buffers.residual,
+                              args.embedding.cols};
+  return Launch(stream, EnterKernel<EmbeddingRows>,
+                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false}, rows, next);
+}
+
+const char* NormRows(void* stream, const NormRowsArgs& args) {
+  if (!IsStepBucket(args.bucket) || args.rows > args.bucket) return "rows do not fit the bucket";
+  const NormInput next = {.weight = args.norm_weight,
+                          .u = args.buffers.u,
+                          .square_sums = args.buffers.square_sums,
+                          .width = args.width,
+                          .layout = StepLayout::Of(args.bucket)};
+  return Launch(stream, EnterKernel<GivenRows>,
+                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false},
+                GivenRows{args.hidden, args.width}, next);
 }
 
 const char* HeadStep(void* stream, const HeadStepArgs& args) {

@@ -20,6 +20,19 @@ struct EmbedRowsArgs {
 // The first launch of a step: it waits for all earlier work of the stream.
 const char* EmbedRows(void* stream, const EmbedRowsArgs& args);
 
+// Rows of the residual stream from anywhere, as a product reads them: u and square_sums of the buffers.
+struct NormRowsArgs {
+  const float* hidden = nullptr;  // (rows, width)
+  std::int32_t rows = 0;          // at most `bucket`, whose other rows stay as they are
+  std::int32_t bucket = 0;
+  std::int32_t width = 0;  // M
+  const float* norm_weight = nullptr;
+  StepBuffers buffers;
+};
+
+// Waits for all earlier work of the stream.
+const char* NormRows(void* stream, const NormRowsArgs& args);
+
 struct HeadStepArgs {
   PackedWeight head;          // (V, M)
   StepBuffers buffers;        // u of norm_f

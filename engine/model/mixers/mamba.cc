@@ -168,7 +168,7 @@ absl::Status Mamba::Bind(WeightLoader& loader) {
   MAMBAD_ASSIGN_OR_RETURN(skip_, loader.Vector("D"));
   MAMBAD_ASSIGN_OR_RETURN(out_proj_,
                           loader.Matrix("out_proj.weight", shape_.use_bias ? "out_proj.bias" : ""));
-  fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores && kernels::WhyNotMambaLayer(LayerShape()).empty();
+  fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores && kernels::WhyNotFused(loader.device(), LayerShape()).empty();
   return absl::OkStatus();
 }
 
@@ -305,10 +305,10 @@ kernels::MambaLayerShape Mamba::LayerShape() const {
 }
 
 kernels::MambaLayerWeights Mamba::LayerWeights() const {
-  return {.in_proj = kernels::PackedWeight::Of(in_proj_),
-          .x_proj = kernels::PackedWeight::Of(x_proj_),
-          .dt_proj = kernels::PackedWeight::Of(dt_proj_),
-          .out_proj = kernels::PackedWeight::Of(out_proj_),
+  return {.in_proj = kernels::AsPackedWeight(in_proj_),
+          .x_proj = kernels::AsPackedWeight(x_proj_),
+          .dt_proj = kernels::AsPackedWeight(dt_proj_),
+          .out_proj = kernels::AsPackedWeight(out_proj_),
           .in_bias = in_proj_.bias(),
           .conv_weight = conv_weight_.as<float>(),
           .conv_bias = conv_bias_.as<float>(),
