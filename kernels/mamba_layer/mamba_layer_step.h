@@ -9,7 +9,8 @@
 //   HeadStep    logits
 // The first launch of a step waits for all earlier work of its stream, all others overlap the one before.
 //
-// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h; x (after SiLU) and the
+// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h; x (after SiLU) and
+// the
 //   gate are rounded to bf16; convolution, delta, decay, states and the residual stream are fp32 with the
 //   formulas of kernels/math. A row's bits depend on its own session alone, whatever the bucket.
 // Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot rows read and write no slot, and their rows
@@ -51,8 +52,8 @@ struct MambaLayerShape {
   int dt_bc_width() const { return dt_rank + 2 * d_state; }
 };
 
-// Null when these kernels can take the shape, else why not (the general path then takes it): M and D multiples
-// of 64, N 8, 16 or 32, K 1 to 4, R up to 512.
+// Null when these kernels can take the shape on the current device, a Hopper GPU, else why not (the general
+// path then takes it): M and D multiples of 64, N 8, 16 or 32, K 1 to 4, R up to 512.
 const char* WhyNotMambaLayerStep(const MambaLayerShape& shape);
 
 struct MambaLayerStepArgs {
@@ -64,7 +65,7 @@ struct MambaLayerStepArgs {
   SlotView window;                           // (K-1, D) per slot; base, stride and offset multiples of 16
   SlotView state;                            // (N, D) per slot; likewise
   float norm_eps = 1e-5f;
-  float dt_bc_eps = -1.0f;  // FalconMamba's weightless norms on dt, B and C; negative: none
+  float dt_bc_eps = -1.0f;                  // FalconMamba's weightless norms on dt, B and C; negative: none
   const float* next_norm_weight = nullptr;  // (M)
 };
 

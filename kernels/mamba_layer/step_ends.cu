@@ -1,7 +1,6 @@
-#include "kernels/mamba_layer/step_ends.h"
-
 #include "kernels/mamba_layer/launch.cuh"
 #include "kernels/mamba_layer/product_outputs.cuh"
+#include "kernels/mamba_layer/step_ends.h"
 
 namespace mambad::kernels {
 namespace {
@@ -10,9 +9,9 @@ struct EmbedShape {
   static constexpr int kThreads = 256;
 };
 
-__global__ void __launch_bounds__(EmbedShape::kThreads) EmbedKernel(const std::uint16_t* embedding, int k_pad,
-                                                                    const std::int32_t* tokens, float* residual,
-                                                                    const NormInput next) {
+__global__ void __launch_bounds__(EmbedShape::kThreads)
+    EmbedKernel(const std::uint16_t* embedding, int k_pad, const std::int32_t* tokens, float* residual,
+                const NormInput next) {
 #if __CUDA_ARCH__ >= 900
   hopper::LaunchDependents();
 #endif
@@ -42,8 +41,8 @@ const char* EmbedRows(void* stream, const EmbedRowsArgs& args) {
                           .width = args.embedding.cols,
                           .layout = StepLayout::Of(args.rows)};
   return Launch(stream, EmbedKernel,
-                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false}, args.embedding.data,
-                args.embedding.k_pad(), args.tokens, args.buffers.residual, next);
+                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false},
+                args.embedding.data, args.embedding.k_pad(), args.tokens, args.buffers.residual, next);
 }
 
 const char* HeadStep(void* stream, const HeadStepArgs& args) {
