@@ -27,7 +27,8 @@ const ModelShape kModels[] = {
 bool failed = false;
 void Report(bool good, const char* what, const char* name, int rows, double error) {
   if (!good) failed = true;
-  if (!good || std::getenv("VERBOSE")) std::printf("%s %s %s rows %d: %.3g\n", good ? "ok  " : "FAIL", what, name, rows, error);
+  if (!good || std::getenv("VERBOSE"))
+    std::printf("%s %s %s rows %d: %.3g\n", good ? "ok  " : "FAIL", what, name, rows, error);
 }
 
 // ||a - b|| / ||b||; NaN never passes.
@@ -79,12 +80,14 @@ void Check(const ModelShape& shape) {
       reference.Step(tokens[r], slot.data());
       const std::vector<double> want = reference.Step(tokens[r], slot.data());
       for (std::int64_t i = 0; i < model.slot_floats(); ++i) pool.Add(after[base + i], slot[i]);
-      for (int v = 0; v < shape.vocabulary; ++v) head.Add(logits[std::int64_t{r} * shape.vocabulary + v], want[v]);
+      for (int v = 0; v < shape.vocabulary; ++v)
+        head.Add(logits[std::int64_t{r} * shape.vocabulary + v], want[v]);
     }
     bool untouched = true;
     for (int s = 0; s < model.slots(); ++s)
       if (!used[s])
-        untouched &= std::memcmp(&before[s * model.slot_floats()], &after[s * model.slot_floats()], model.slot_floats() * 4) == 0;
+        untouched &= std::memcmp(&before[s * model.slot_floats()], &after[s * model.slot_floats()],
+                                 model.slot_floats() * 4) == 0;
     Report(untouched, "other slots untouched", shape.name, rows, untouched);
     Report(pool.Relative() < 2e-3, "slots", shape.name, rows, pool.Relative());
     Report(head.Relative() < 4e-3, "logits", shape.name, rows, head.Relative());
@@ -128,8 +131,10 @@ void Bits(ModelShape shape, int layers) {
     for (std::size_t i = 0; i < at.size(); ++i) {
       const auto logits = model.Read(model.logits() + std::int64_t{at[i]} * V, V);
       const auto slot = model.Read(model.pool() + slots[at[i]] * model.slot_floats(), model.slot_floats());
-      Report(std::memcmp(logits.data(), want_logits[i].data(), V * 4) == 0, "bits of logits", shape.name, rows, i);
-      Report(std::memcmp(slot.data(), want_slots[i].data(), slot.size() * 4) == 0, "bits of slot", shape.name, rows, i);
+      Report(std::memcmp(logits.data(), want_logits[i].data(), V * 4) == 0, "bits of logits", shape.name,
+             rows, i);
+      Report(std::memcmp(slot.data(), want_slots[i].data(), slot.size() * 4) == 0, "bits of slot", shape.name,
+             rows, i);
     }
   }
   std::printf("bits compared: %s, %d layers\n", shape.name, layers);
@@ -161,9 +166,10 @@ void Time(const ModelShape& shape, const std::vector<int>& batches) {
     }
     std::sort(times.begin(), times.end());
     const double ms = times[times.size() / 2];
-    const double floor = std::max(shape.weight_gb / 3.11, rows * shape.gflop / 790) + rows * shape.state_mb / 3030;
-    std::printf("%-5s B %3d  %8.4f ms  (min %.4f max %.4f)  floor %.3f  fraction %.3f\n", shape.name, rows, ms,
-                times.front(), times.back(), floor, floor / ms);
+    const double floor =
+        std::max(shape.weight_gb / 3.11, rows * shape.gflop / 790) + rows * shape.state_mb / 3030;
+    std::printf("%-5s B %3d  %8.4f ms  (min %.4f max %.4f)  floor %.3f  fraction %.3f\n", shape.name, rows,
+                ms, times.front(), times.back(), floor, floor / ms);
     std::fflush(stdout);
     CUDA_OK(cudaGraphExecDestroy(exec));
   }

@@ -21,12 +21,12 @@ namespace mambad::kernels {
       std::exit(1);                                                                                  \
     }                                                                                                \
   } while (0)
-#define STEP_OK(call)                                                                 \
-  do {                                                                                \
-    if (const char* error = (call)) {                                                 \
-      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, error);      \
-      std::exit(1);                                                                   \
-    }                                                                                 \
+#define STEP_OK(call)                                                            \
+  do {                                                                           \
+    if (const char* error = (call)) {                                            \
+      std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, error); \
+      std::exit(1);                                                              \
+    }                                                                            \
   } while (0)
 
 struct ModelShape {
@@ -69,7 +69,8 @@ static __global__ void ArgmaxParts(const float* logits, int vocabulary, float* b
   const auto take = [&](float v, int i) {
     if (v > value || (v == value && i < index)) value = v, index = i;
   };
-  for (int i = blockIdx.x * 256 + threadIdx.x; i < vocabulary; i += kArgmaxParts * 256) take(__ldcg(row + i), i);
+  for (int i = blockIdx.x * 256 + threadIdx.x; i < vocabulary; i += kArgmaxParts * 256)
+    take(__ldcg(row + i), i);
   for (int mask = 16; mask > 0; mask /= 2)
     take(__shfl_xor_sync(~0u, value, mask), __shfl_xor_sync(~0u, index, mask));
   __shared__ float values[8];
@@ -115,11 +116,13 @@ struct Layer {
 
 class DecodeModel {
  public:
-  DecodeModel(const ModelShape& shape, int slots, bool keep_host) : shape_(shape), slots_(slots), keep_(keep_host) {
+  DecodeModel(const ModelShape& shape, int slots, bool keep_host)
+      : shape_(shape), slots_(slots), keep_(keep_host) {
     const auto& s = shape_.layer;
     CUDA_OK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    const std::int64_t largest = std::max<std::int64_t>(
-        {2ll * s.d_inner * s.d_model, std::int64_t{shape.vocabulary} * s.d_model, 1ll * s.dt_bc_width() * s.d_inner});
+    const std::int64_t largest =
+        std::max<std::int64_t>({2ll * s.d_inner * s.d_model, std::int64_t{shape.vocabulary} * s.d_model,
+                                1ll * s.dt_bc_width() * s.d_inner});
     staging_ = Allocate<std::uint16_t>(largest);
     layers_.resize(shape.layers);
     for (Layer& layer : layers_) MakeLayer(layer);
@@ -168,15 +171,16 @@ class DecodeModel {
                                 .norm_weight = layers_[0].norm,
                                 .buffers = buffers}));
     for (int l = 0; l < shape_.layers; ++l) {
-      STEP_OK(MambaLayerStep(stream_, {.shape = s,
-                                       .weights = layers_[l].weights,
-                                       .buffers = buffers,
-                                       .rows = rows,
-                                       .slot_index = slot_index_,
-                                       .window = Window(l),
-                                       .state = State(l),
-                                       .dt_bc_eps = shape_.dt_bc_eps,
-                                       .next_norm_weight = l + 1 < shape_.layers ? layers_[l + 1].norm : final_norm_}));
+      STEP_OK(MambaLayerStep(
+          stream_, {.shape = s,
+                    .weights = layers_[l].weights,
+                    .buffers = buffers,
+                    .rows = rows,
+                    .slot_index = slot_index_,
+                    .window = Window(l),
+                    .state = State(l),
+                    .dt_bc_eps = shape_.dt_bc_eps,
+                    .next_norm_weight = l + 1 < shape_.layers ? layers_[l + 1].norm : final_norm_}));
     }
     STEP_OK(HeadStep(stream_, {.head = embedding_,
                                .buffers = buffers,
@@ -193,10 +197,12 @@ class DecodeModel {
     config.stream = stream_;
     config.attrs = &attribute;
     config.numAttrs = 1;
-    CUDA_OK(cudaLaunchKernelEx(&config, ArgmaxParts, static_cast<const float*>(logits_), shape_.vocabulary, best_, where_));
+    CUDA_OK(cudaLaunchKernelEx(&config, ArgmaxParts, static_cast<const float*>(logits_), shape_.vocabulary,
+                               best_, where_));
     config.gridDim = rows;
     config.blockDim = kArgmaxParts;
-    CUDA_OK(cudaLaunchKernelEx(&config, ArgmaxRows, static_cast<const float*>(best_), static_cast<const int*>(where_), shape_.vocabulary, tokens_));
+    CUDA_OK(cudaLaunchKernelEx(&config, ArgmaxRows, static_cast<const float*>(best_),
+                               static_cast<const int*>(where_), shape_.vocabulary, tokens_));
   }
 
   cudaGraphExec_t Capture(int rows) {

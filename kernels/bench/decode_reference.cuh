@@ -19,14 +19,15 @@ class DecodeReference {
     const auto& s = model.shape().layer;
     for (const Layer& layer : model.layers()) {
       const MambaLayerWeights& w = layer.weights;
-      vectors_.push_back({.norm = model.Read(layer.norm, s.d_model),
-                          .in_bias = w.in_bias ? model.Read(w.in_bias, 2 * s.d_inner) : std::vector<float>(2 * s.d_inner),
-                          .conv = model.Read(w.conv_weight, std::int64_t{s.d_conv} * s.d_inner),
-                          .conv_bias = model.Read(w.conv_bias, s.d_inner),
-                          .dt_bias = model.Read(w.dt_bias, s.d_inner),
-                          .decay = model.Read(w.decay_log2, std::int64_t{s.d_state} * s.d_inner),
-                          .skip = model.Read(w.skip, s.d_inner),
-                          .out_bias = w.out_bias ? model.Read(w.out_bias, s.d_model) : std::vector<float>(s.d_model)});
+      vectors_.push_back(
+          {.norm = model.Read(layer.norm, s.d_model),
+           .in_bias = w.in_bias ? model.Read(w.in_bias, 2 * s.d_inner) : std::vector<float>(2 * s.d_inner),
+           .conv = model.Read(w.conv_weight, std::int64_t{s.d_conv} * s.d_inner),
+           .conv_bias = model.Read(w.conv_bias, s.d_inner),
+           .dt_bias = model.Read(w.dt_bias, s.d_inner),
+           .decay = model.Read(w.decay_log2, std::int64_t{s.d_state} * s.d_inner),
+           .skip = model.Read(w.skip, s.d_inner),
+           .out_bias = w.out_bias ? model.Read(w.out_bias, s.d_model) : std::vector<float>(s.d_model)});
     }
     final_norm_ = model.Read(model.final_norm(), s.d_model);
   }
@@ -37,7 +38,8 @@ class DecodeReference {
     const auto& s = shape.layer;
     const int D = s.d_inner, M = s.d_model, N = s.d_state, K = s.d_conv, R = s.dt_rank;
     std::vector<double> residual(M);
-    for (int m = 0; m < M; ++m) residual[m] = Bf16ToFloat(model_.embedding().values[std::int64_t{token} * M + m]);
+    for (int m = 0; m < M; ++m)
+      residual[m] = Bf16ToFloat(model_.embedding().values[std::int64_t{token} * M + m]);
     for (int l = 0; l < shape.layers; ++l) {
       const Layer& layer = model_.layers()[l];
       const Vectors& v = vectors_[l];
@@ -96,7 +98,8 @@ class DecodeReference {
     }
     return y;
   }
-  static std::vector<double> Normed(const RawWeight& w, const std::vector<double>& x, const std::vector<float>& norm) {
+  static std::vector<double> Normed(const RawWeight& w, const std::vector<double>& x,
+                                    const std::vector<float>& norm) {
     double squares = 0;
     std::vector<double> u(x.size());
     for (std::size_t i = 0; i < x.size(); ++i) squares += x[i] * x[i], u[i] = Bf16(x[i] * norm[i]);

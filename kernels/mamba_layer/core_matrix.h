@@ -1,10 +1,11 @@
 // Where an element of a bf16 matrix lies on a GPU: 8x8 core matrices, the unit that ldmatrix and unswizzled
 // wgmma read. Eight of them, 64 k of 8 rows, make a row block of 1 KB; row blocks of the same k follow each
-// other, so what one bulk copy fetches (some rows, 64 k) is contiguous. Small copies would be bound by the copy
-// engine: 1 KB each moved 26 GB/s into a multiprocessor.
+// other, so what one bulk copy fetches (some rows, 64 k) is contiguous. Small copies would be bound by the
+// copy engine: 1 KB each moved 26 GB/s into a multiprocessor.
 //
 //   weights      [tile of 128 rows][chunk of 64 k][row block][k block][8 rows][8 k], padded with zeros
-//   activations  [chunk of 64 k][row block][k block][height rows][8 k]; `height` is 8 or, below 8 rows, all of
+//   activations  [chunk of 64 k][row block][k block][height rows][8 k]; `height` is 8 or, below 8 rows, all
+//   of
 //                them: padding rows would cost their bytes in every block that reads them
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_CORE_MATRIX_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_CORE_MATRIX_H_
@@ -15,7 +16,7 @@
 
 namespace mambad::kernels {
 
-inline constexpr int kCore = 8;        // rows and k of a core matrix
+inline constexpr int kCore = 8;  // rows and k of a core matrix
 inline constexpr int kTileRows = 128;
 inline constexpr int kChunkK = 64;
 inline constexpr int kRowBlockBytes = kCore * kChunkK * 2;

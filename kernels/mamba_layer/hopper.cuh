@@ -13,9 +13,7 @@ __device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
 // griddepcontrol: programmatic dependent launch. Before the wait a kernel may read constants and slots (no
 // kernel of the same step before it writes them), and write nothing.
 __device__ __forceinline__ void LaunchDependents() { asm volatile("griddepcontrol.launch_dependents;"); }
-__device__ __forceinline__ void WaitForPrevious() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
+__device__ __forceinline__ void WaitForPrevious() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 // mbarrier
 __device__ __forceinline__ void BarrierInit(std::uint64_t* barrier, unsigned arrivals) {

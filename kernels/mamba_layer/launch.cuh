@@ -21,15 +21,15 @@ struct LaunchShape {
   dim3 grid;
   int threads = 0;
   int shared_bytes = 0;
-  int cluster = 1;         // along x
-  bool overlaps = true;    // begins before the previous kernel of the stream has ended
+  int cluster = 1;       // along x
+  bool overlaps = true;  // begins before the previous kernel of the stream has ended
 };
 
 template <class... Parameters, class... Arguments>
 const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShape& shape,
                    const Arguments&... arguments) {
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                     shape.shared_bytes);
+  if (const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
       error != cudaSuccess)
     return cudaGetErrorString(error);
   cudaLaunchAttribute attributes[2] = {};
@@ -52,43 +52,31 @@ const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShap
   return ErrorText(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
-// How many multiprocessors the current device has.
-inline int Multiprocessors() {
-  static const int count = [] {
-    int device = 0, value = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-      return 1;
-    return value;
-  }();
-  return count;
+// Of the current device, 0 when it cannot be asked.
+inline int DeviceAttribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  const bool known = cudaGetDevice(&device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess;
+  return known ? value : 0;
 }
-
-template <int kHeight, int kStages, class Output>
-const char* LaunchNarrow(void* stream, const ProductArgs& args, const Output& output) {
+template <int kHeight, class Output>
+const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   using Shape = NarrowShape;
+  constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
+  args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
   const int rows = args.tiles * Shape::kRows;
   const int warps = args.segments * args.tiles;
-  return Launch(stream, NarrowProduct<kHeight, kStages, Output>,
+  return Launch(stream, NarrowProduct<kHeight, Output>,
                 {.grid = dim3((args.rows + rows - 1) / rows),
                  .threads = (warps + (Output::kScaled ? 1 : 0)) * 32,
-                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps, kStages)},
+                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps)},
                 args, output);
 }
 
-template <int kHeight, class Output>
-const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
-  constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
-  args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
-  // The fewer warps, the longer their rings: what is under way hides the phases that read no weights.
-  if (args.segments == 2) return LaunchNarrow<kHeight, 12>(stream, args, output);
-  return LaunchNarrow<kHeight, 6>(stream, args, output);
-}
-
-template <int kColumns, int kTiles, int kBudget, class Output>
-const char* LaunchWide(void* stream, const ProductArgs& args, const Output& output) {
-  using Shape = WideShape<kColumns, kTiles, kBudget>;
-  return Launch(stream, WideProduct<kColumns, kTiles, kBudget, Output>,
+template <int kColumns, int kBudget, class Output>
+const char* LaunchWideIn(void* stream, const ProductArgs& args, const Output& output) {
+  using Shape = WideShape<kColumns, kBudget>;
+  return Launch(stream, WideProduct<kColumns, kBudget, Output>,
                 {.grid = dim3(args.segments, (args.columns + kColumns - 1) / kColumns,
                               (args.rows + Shape::kRows - 1) / Shape::kRows),
                  .threads = Shape::kThreads,
@@ -98,12 +86,32 @@ const char* LaunchWide(void* stream, const ProductArgs& args, const Output& outp
 }
 
 template <int kColumns, class Output>
-const char* LaunchWide(void* stream, const ProductArgs& args, int tile_rows, const Output& output) {
+const char* LaunchWide(void* stream, const ProductArgs& args, const Output& output) {
   constexpr int kShare = 104, kAll = 200;  // KB: two blocks a multiprocessor, or one
-  if (tile_rows > kTileRows) return LaunchWide<kColumns, 2, kAll>(stream, args, output);
-  const int blocks = args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
-  if (blocks <= Multiprocessors()) return LaunchWide<kColumns, 1, kAll>(stream, args, output);
-  return LaunchWide<kColumns, 1, kShare>(stream, args, output);
+  const int blocks =
+      args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
+  if (blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount))
+    return LaunchWideIn<kColumns, kAll>(stream, args, output);
+  return LaunchWideIn<kColumns, kShare>(stream, args, output);
+}
+
+#ifndef LEAST
+#define LEAST 32
+#endif
+inline constexpr int kLeastColumns = LEAST;
+
+// How many rows of x a block of the wide product takes: all of them up to 128, fewer while that leaves
+// multiprocessors idle.
+inline int WideColumns(const PackedWeight& weight, int rows) {
+  if (rows <= 16) return 16;
+  if (rows <= 32) return 32;
+  if (rows > 64 && rows % 128 != 0 && rows % 96 == 0) return 96;
+  const int pieces = weight.tiles() * weight.segments();
+  int columns = rows <= 64 ? 64 : 128;
+  while (columns > kLeastColumns &&
+         pieces * ((2 * rows + columns - 1) / columns) <= DeviceAttribute(cudaDevAttrMultiProcessorCount))
+    columns /= 2;
+  return columns;
 }
 
 // output(x weight^T) for `rows` rows of x, a bucket.
@@ -123,11 +131,18 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
   if (rows == 2) return LaunchNarrow<2>(stream, args, output);
   if (rows == 4) return LaunchNarrow<4>(stream, args, output);
   if (rows == 8) return LaunchNarrow<8>(stream, args, output);
-  if (rows <= 16) return LaunchWide<16>(stream, args, weight.tile_rows(), output);
-  if (rows <= 32) return LaunchWide<32>(stream, args, weight.tile_rows(), output);
-  if (rows <= 64) return LaunchWide<64>(stream, args, weight.tile_rows(), output);
-  if (rows % 128 != 0 && rows % 96 == 0) return LaunchWide<96>(stream, args, weight.tile_rows(), output);
-  return LaunchWide<128>(stream, args, weight.tile_rows(), output);
+  switch (WideColumns(weight, rows)) {
+    case 16:
+      return LaunchWide<16>(stream, args, output);
+    case 32:
+      return LaunchWide<32>(stream, args, output);
+    case 64:
+      return LaunchWide<64>(stream, args, output);
+    case 96:
+      return LaunchWide<96>(stream, args, output);
+    default:
+      return LaunchWide<128>(stream, args, output);
+  }
 }
 
 }  // namespace mambad::kernels

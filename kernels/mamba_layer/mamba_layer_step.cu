@@ -1,6 +1,5 @@
-#include "kernels/mamba_layer/mamba_layer_step.h"
-
 #include "kernels/mamba_layer/launch.cuh"
+#include "kernels/mamba_layer/mamba_layer_step.h"
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/state_step.cuh"
 
@@ -101,6 +100,7 @@ bool Aligned(const SlotView& view) {
 }  // namespace
 
 const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
+  if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) return "the device is no Hopper GPU";
   if (shape.d_model <= 0 || shape.d_model % kChunkK != 0) return "d_model is not a multiple of 64";
   if (shape.d_inner <= 0 || shape.d_inner % kChunkK != 0) return "d_inner is not a multiple of 64";
   if (shape.d_state != 8 && shape.d_state != 16 && shape.d_state != 32) return "d_state is not 8, 16 or 32";

@@ -9,7 +9,8 @@
 //   HeadStep    logits
 // The first launch of a step waits for all earlier work of its stream, all others overlap the one before.
 //
-// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h; x (after SiLU) and the
+// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h; x (after SiLU) and
+// the
 //   gate are rounded to bf16; convolution, delta, decay, states and the residual stream are fp32 with the
 //   formulas of kernels/math. A row's bits depend on its own session alone, whatever the bucket.
 // Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot rows read and write no slot, and their rows

@@ -1,6 +1,7 @@
-// y = x W^T for up to 8 rows of x: bound by reading W. A warp owns 16 rows of W and one segment of K and streams
-// them through its own ring in shared memory; the first ring-full is under way before the previous kernel has
-// ended. The warps of a block hold all segments of their rows, whose sums it adds in ascending order.
+// y = x W^T for up to 8 rows of x: bound by reading W. A warp owns 16 rows of W and one segment of K and
+// streams them through its own ring in shared memory; the first ring-full is under way before the previous
+// kernel has ended. The warps of a block hold all segments of their rows, whose sums it adds in ascending
+// order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_NARROW_PRODUCT_CUH_
 
@@ -17,20 +18,21 @@ struct NarrowShape {
   static constexpr int kMaxWarps = 8;
   static constexpr int kRows = 16;                                    // of W, a warp
   static constexpr int kStageBytes = kRows / kCore * kRowBlockBytes;  // one chunk of k
+  static constexpr int kStages = 6;             // what is under way hides the phases that read few weights
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 
   // Shared memory: x, a ring for each warp, each warp's sums.
-  static constexpr int SharedBytes(int k_pad, int height, int warps, int stages) {
-    return k_pad * height * 2 + warps * (stages * kStageBytes + kSumFloats * 4);
+  static constexpr int SharedBytes(int k_pad, int height, int warps) {
+    return k_pad * height * 2 + warps * (kStages * kStageBytes + kSumFloats * 4);
   }
 };
 
-// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps; where results are scaled, one more
-// warp finds the scales.
-template <int kHeight, int kStages, class Output>
-__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowProduct(const ProductArgs args,
-                                                                             const Output output) {
+// A block takes args.tiles * 16 rows of W with args.segments * args.tiles warps; where results are scaled,
+// one more warp finds the scales.
+template <int kHeight, class Output>
+__global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
+    NarrowProduct(const ProductArgs args, const Output output) {
 #if __CUDA_ARCH__ >= 900
   using Shape = NarrowShape;
   extern __shared__ __align__(128) unsigned char shared[];
@@ -43,8 +45,8 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
   const int steps = warp < warps ? min(args.segment_chunks, args.chunks - chunk0) : 0;
   unsigned char* const x_shared = shared;
   unsigned char* const rings = shared + args.k_pad * kHeight * 2;
-  unsigned char* const ring = rings + warp * kStages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(rings + warps * kStages * Shape::kStageBytes);
+  unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
+  float* const sums = reinterpret_cast<float*>(rings + warps * Shape::kStages * Shape::kStageBytes);
 
   // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
   const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
@@ -62,7 +64,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
   };
   hopper::LaunchDependents();
 #pragma unroll
-  for (int i = 0; i < kStages; ++i) fetch(i, i);
+  for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
 
   // The quad that this thread completes in the end: 16 rows of W by 8 columns a warp.
   const int quads = kHeight * args.tiles * (Shape::kRows / kQuad);
@@ -97,11 +99,12 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
   float sum[4] = {};
   const std::uint32_t a_lane =
       hopper::SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
-  const std::uint32_t b_lane =
-      hopper::SharedAddress(x_shared) + (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 + lane % 8 % kHeight * 16;
+  const std::uint32_t b_lane = hopper::SharedAddress(x_shared) +
+                               (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 +
+                               lane % 8 % kHeight * 16;
   int stage = 0;
   for (int step = 0; step < steps; ++step) {
-    hopper::AsyncCopyWait<kStages - 1>();  // chunk `step` has arrived
+    hopper::AsyncCopyWait<Shape::kStages - 1>();  // chunk `step` has arrived
     __syncwarp();
     const std::uint32_t a_stage = a_lane + stage * Shape::kStageBytes;
     const std::uint32_t b_stage = b_lane + step * (kChunkK / kCore) * kHeight * 16;
@@ -111,10 +114,10 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2) NarrowPro
 #pragma unroll
     for (int i = 0; i < 2; ++i) hopper::LoadMatrices(b_stage + i * 4 * kHeight * 16, b[i]);
     __syncwarp();
-    fetch(step + kStages, stage);
+    fetch(step + Shape::kStages, stage);
 #pragma unroll
     for (int i = 0; i < 4; ++i) hopper::Mma(sum, a[i], b[i / 2][i % 2 * 2], b[i / 2][i % 2 * 2 + 1]);
-    if (++stage == kStages) stage = 0;
+    if (++stage == Shape::kStages) stage = 0;
   }
 
   // sums[tile][segment][column][row]

@@ -1,21 +1,15 @@
 // A bf16 weight on a GPU, packed as core matrices, and the order of its sums.
 //
-// The reduction contract: K is cut into `segments` of segment_chunks() chunks; a segment's k16 steps go in ascending order
-// into one fp32 accumulator that starts at 0, and the segments' sums are added in ascending order. The cut
-// follows from the weight's shape alone, so every kernel gives the same bits for every number of rows.
+// The reduction contract: K is cut into `segments` of segment_chunks() chunks; a segment's k16 steps go in
+// ascending order into one fp32 accumulator that starts at 0, and the segments' sums are added in ascending
+// order. The cut follows from the weight's shape alone, so every kernel gives the same bits for every number
+// of rows.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
 
 #include <cstdint>
 
 #include "kernels/mamba_layer/core_matrix.h"
-
-#ifndef SEGRULE
-#define SEGRULE 0
-#endif
-#ifndef TALL
-#define TALL 100000
-#endif
 
 namespace mambad::kernels {
 
@@ -29,23 +23,14 @@ struct PackedWeight {
   int k_pad() const { return static_cast<int>(RoundUp(cols, kChunkK)); }
   int tiles() const { return static_cast<int>(RoundUp(rows, kTileRows) / kTileRows); }
   int chunks() const { return k_pad() / kChunkK; }
-  // Tiles of this many rows share what the wide product reads of x: few tall ones where there are many.
-  int tile_rows() const { return tiles() >= TALL ? 2 * kTileRows : kTileRows; }
   int segments() const { return (chunks() + segment_chunks() - 1) / segment_chunks(); }
-  // Up to a power of two of segments, enough (tile, segment) pieces to occupy a card of 100 to 150 multiprocessors.
-  // The last segment may be shorter.
+  // Up to a power of two of segments, enough (tile, segment) pieces to occupy a card of 100 to 150
+  // multiprocessors; twice as many where there are many tiles. The last segment may be shorter.
   int segment_chunks() const {
     constexpr int kManyTiles = 64, kPieces = 160;
-#if SEGRULE == 0
     const int pieces = tiles() >= kManyTiles ? tiles() / 2 : tiles();
-#else
-    const int pieces = tiles();
-#endif
     int most = 1;
     while (most < kMaxSegments && 2 * most * pieces <= kPieces) most *= 2;
-#if SEGRULE == 2
-    if (tiles() >= kManyTiles) most = 128 / (tiles() / 2) < 1 ? 1 : 128 / (tiles() / 2);
-#endif
     return (chunks() + most - 1) / most;
   }
 };

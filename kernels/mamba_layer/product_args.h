@@ -15,7 +15,7 @@ struct ProductArgs {
   std::int32_t columns;          // rows of x
   std::int32_t k_pad;
   std::int32_t segments;
-  std::int32_t chunks;          // of K
+  std::int32_t chunks;  // of K
   std::int32_t segment_chunks;
   std::int32_t tiles;  // of 16 rows, a block of the narrow product
 };

@@ -166,7 +166,7 @@ struct PlainRows {
 // out_proj: added to the residual stream; leaves what the next norm needs.
 struct AddToResidual {
   static constexpr bool kScaled = false;
-  NormedRows norm;  // unused
+  NormedRows norm;    // unused
   const float* bias;  // (M), or null
   const std::int32_t* slot_index;
   float* residual;  // (rows, M)
@@ -185,12 +185,14 @@ struct AddToResidual {
     constants.norm_weight = Load4(next.weight + m);
   }
   __device__ __forceinline__ void Prefetch(int, int) const {}
-  __device__ __forceinline__ void LoadSlot(int, int b, Operands& operands) const { operands.slot = slot_index[b]; }
+  __device__ __forceinline__ void LoadSlot(int, int b, Operands& operands) const {
+    operands.slot = slot_index[b];
+  }
   __device__ __forceinline__ void LoadFresh(int m, int b, Operands& operands) const {
     operands.residual = LoadFresh4(residual + static_cast<std::int64_t>(b) * next.width + m);
   }
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float, const Constants& constants,
-                                        const Operands& operands) const {
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float,
+                                        const Constants& constants, const Operands& operands) const {
     const bool store = inside && operands.slot != kNoSlot;
     float4 value = {};
     if (store) {

@@ -2,8 +2,8 @@
 //   u = bf16(residual * weight)            what the next product reads, not yet scaled, and
 //   the sum of squares of every 16 values,
 // and the product multiplies each of its results by the row's scale. The sum's tree: quads
-// (a+b) + (c+d) and two pairwise levels to 16 values, 32 interleaved partial sums of those, quads again and three
-// pairwise levels.
+// (a+b) + (c+d) and two pairwise levels to 16 values, 32 interleaved partial sums of those, quads again and
+// three pairwise levels.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_ROW_NORM_CUH_
 
@@ -15,7 +15,7 @@ namespace mambad::kernels {
 
 inline constexpr int kSquareSumWidth = 16;
 
-struct NormedRows {  // what a product reads
+struct NormedRows {          // what a product reads
   const float* square_sums;  // (rows, width / 16)
   int width;
   float eps;
@@ -38,16 +38,16 @@ __device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int e
   return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.eps)));
 }
 
-struct NormInput {  // what the producer of the residual stream writes
-  const float* weight;   // of the norm that comes next
+struct NormInput {      // what the producer of the residual stream writes
+  const float* weight;  // of the norm that comes next
   std::uint16_t* u;
-  float* square_sums;    // (rows, width / 16)
+  float* square_sums;  // (rows, width / 16)
   int width;
   StepLayout layout;  // of u
 };
 
-// Values m .. m+3 of row b and their norm weights; lanes i and i ^ 1, i ^ 2 hold the other quads of the same 16. Every lane of the
-// warp must call; `store` says whether this quad exists.
+// Values m .. m+3 of row b and their norm weights; lanes i and i ^ 1, i ^ 2 hold the other quads of the
+// same 16. Every lane of the warp must call; `store` says whether this quad exists.
 __device__ __forceinline__ void StoreNormInput(const NormInput& norm, int m, int b, float4 value,
                                                float4 weight, bool store) {
   float sum = __fadd_rn(__fadd_rn(__fmul_rn(value.x, value.x), __fmul_rn(value.y, value.y)),
@@ -55,11 +55,11 @@ __device__ __forceinline__ void StoreNormInput(const NormInput& norm, int m, int
   sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 1));
   sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 2));
   if (!store) return;
-  StoreBf16(norm.u + norm.layout.Index(b, m),
-            {__fmul_rn(value.x, weight.x), __fmul_rn(value.y, weight.y), __fmul_rn(value.z, weight.z),
-             __fmul_rn(value.w, weight.w)});
+  StoreBf16(norm.u + norm.layout.Index(b, m), {__fmul_rn(value.x, weight.x), __fmul_rn(value.y, weight.y),
+                                               __fmul_rn(value.z, weight.z), __fmul_rn(value.w, weight.w)});
   if (m % kSquareSumWidth == 0)
-    norm.square_sums[static_cast<std::int64_t>(b) * (norm.width / kSquareSumWidth) + m / kSquareSumWidth] = sum;
+    norm.square_sums[static_cast<std::int64_t>(b) * (norm.width / kSquareSumWidth) + m / kSquareSumWidth] =
+        sum;
 }
 
 }  // namespace mambad::kernels

@@ -1,7 +1,7 @@
-// dt_proj, the selective state space step and the gate. A block takes `kWarps` * 16 channels of kRows rows: first
-// delta for all of them (a matrix product over the rank), then each warp streams the states of 32 channels, a row
-// at a time, the next rows' on their way. The first states are under way before the previous kernel has ended:
-// nothing else in a step touches them.
+// dt_proj, the selective state space step and the gate. A block takes `kWarps` * 16 channels of kRows rows:
+// first delta for all of them (a matrix product over the rank), then each warp streams the states of 32
+// channels, a row at a time, the next rows' on their way. The first states are under way before the previous
+// kernel has ended: nothing else in a step touches them.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_STATE_STEP_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_STATE_STEP_CUH_
 
@@ -37,8 +37,8 @@ struct StateStepArgs {
   float norm_eps;         // of the weightless norms on dt, B and C; negative: none
 };
 
-// kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads, nothing to
-// exchange).
+// kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads,
+// nothing to exchange).
 template <int kN, int kRows, int kWarps, int kLanes>
 struct StateStepShape {
   static constexpr int kThreads = kWarps * 32;
@@ -47,7 +47,7 @@ struct StateStepShape {
   static constexpr int kGroups = kChannels / kWarpChannels;
   static constexpr int kRowWays = kWarps / kGroups;  // warps that share a group's rows
   static constexpr int kRowsPerWarp = (kRows + kRowWays - 1) / kRowWays;
-  static constexpr int kPerLane = kN / kLanes;  // state indices
+  static constexpr int kPerLane = kN / kLanes;                                             // state indices
   static constexpr int kMostAhead = kLanes == 2 ? 1 : kPerLane <= 16 ? 16 / kPerLane : 1;  // rows
   static constexpr int kAhead = kRowsPerWarp < kMostAhead ? kRowsPerWarp : kMostAhead;
   static constexpr int kRowTiles = (kRows + kCore - 1) / kCore;
@@ -55,7 +55,8 @@ struct StateStepShape {
   static constexpr bool kDecayShared = kLanes < 4 && kN == 16;  // else in registers
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
-    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + 128 + (kDecayShared ? kN * kChannels * 4 : 0);
+    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + 128 +
+           (kDecayShared ? kN * kChannels * 4 : 0);
   }
 };
 
@@ -68,7 +69,8 @@ __device__ __forceinline__ float PlainScale(const float* values, int width, floa
   return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, static_cast<float>(width)), eps)));
 }
 
-// `count` floats from L2 to shared memory, 16 bytes at a time where they may; AsyncCopyWaitAll, then a barrier.
+// `count` floats from L2 to shared memory, 16 bytes at a time where they may; AsyncCopyWaitAll, then a
+// barrier.
 template <int kThreads>
 __device__ __forceinline__ void CopyRows(const float* from, int count, float* to) {
   if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && count % kQuad == 0) {
@@ -78,8 +80,8 @@ __device__ __forceinline__ void CopyRows(const float* from, int count, float* to
   }
 }
 
-// The sum over n of a quad of channels from its four partial sums, (s0 + s1) + (s2 + s3). One lane has them all,
-// or two or four lanes share them.
+// The sum over n of a quad of channels from its four partial sums, (s0 + s1) + (s2 + s3). One lane has them
+// all, or two or four lanes share them.
 __device__ __forceinline__ float4 SumOverState(const float4 (&s)[4]) {
   return AddEach(AddEach(s[0], s[1]), AddEach(s[2], s[3]));
 }
@@ -97,7 +99,8 @@ __device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
 #pragma unroll
   for (int mask = 1; mask < 4; mask *= 2) {
 #pragma unroll
-    for (int q = 0; q < kQuad; ++q) At(sum, q) = __fadd_rn(At(sum, q), __shfl_xor_sync(~0u, At(sum, q), mask));
+    for (int q = 0; q < kQuad; ++q)
+      At(sum, q) = __fadd_rn(At(sum, q), __shfl_xor_sync(~0u, At(sum, q), mask));
   }
   return sum;
 }
@@ -112,7 +115,9 @@ struct RowStates {
 };
 
 template <int kN, int kRows, int kWarps, int kLanes>
-__global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 : 2) StepStates(const StateStepArgs args) {
+__global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
+                                               : kLanes == 2 ? 3
+                                                             : 2) StepStates(const StateStepArgs args) {
 #if __CUDA_ARCH__ >= 900
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
   constexpr int kPerLane = Shape::kPerLane;
@@ -120,9 +125,11 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
   __shared__ std::uint64_t weights_full;
   __shared__ float scales[3][kRows];
   unsigned char* const weights = shared;
-  float* const delta = reinterpret_cast<float*>(weights + Shape::kChannels * args.rank_pad * 2);  // (rows, stride)
-  float* const shared_decay = delta + kRows * Shape::kDeltaStride;  // (N, kChannels), if there
-  float* const raw = shared_decay + (Shape::kDecayShared ? kN * Shape::kChannels : 0);  // (kRows, width): dt, B and C
+  float* const delta =
+      reinterpret_cast<float*>(weights + Shape::kChannels * args.rank_pad * 2);  // (rows, stride)
+  float* const shared_decay = delta + kRows * Shape::kDeltaStride;               // (N, kChannels), if there
+  float* const raw =
+      shared_decay + (Shape::kDecayShared ? kN * Shape::kChannels : 0);  // (kRows, width): dt, B and C
   const int width = args.rank + 2 * kN;
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
@@ -136,8 +143,9 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
     hopper::BarrierInitFence();
     hopper::BarrierExpect(&weights_full, Shape::kChannels * args.rank_pad * 2);
     for (int k = 0; k < args.rank_pad; k += kChunkK) {
-      hopper::BulkCopy(weights + k * Shape::kChannels * 2, args.dt_proj + WeightIndex(channel0, k, args.rank_pad),
-                       Shape::kChannels * kChunkK * 2, &weights_full);
+      hopper::BulkCopy(weights + k * Shape::kChannels * 2,
+                       args.dt_proj + WeightIndex(channel0, k, args.rank_pad), Shape::kChannels * kChunkK * 2,
+                       &weights_full);
     }
   }
 
@@ -172,8 +180,9 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
     for (int i = threadIdx.x * kQuad; i < kN * Shape::kChannels; i += Shape::kThreads * kQuad) {
       const int channel = channel0 + i % Shape::kChannels;
       if (channel < args.channels)
-        hopper::AsyncCopy16(shared_decay + i,
-                            args.decay_log2 + static_cast<std::int64_t>(i / Shape::kChannels) * args.channels + channel);
+        hopper::AsyncCopy16(
+            shared_decay + i,
+            args.decay_log2 + static_cast<std::int64_t>(i / Shape::kChannels) * args.channels + channel);
     }
   } else if (exists) {
 #pragma unroll
@@ -216,8 +225,10 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
     // A column past the rows takes the last one's dt: nobody reads its results.
     const float* const dt = raw + min(row_tile * kCore + lane / 4, row_count - 1) * width;
     const auto dt_pair = [&](int k) {  // bf16, 0 past the rank
-      const float2 value = width % 2 == 0 ? *reinterpret_cast<const float2*>(dt + k) : float2{dt[k], dt[k + 1]};
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(k < args.rank ? value.x : 0.0f, k + 1 < args.rank ? value.y : 0.0f);
+      const float2 value =
+          width % 2 == 0 ? *reinterpret_cast<const float2*>(dt + k) : float2{dt[k], dt[k + 1]};
+      const __nv_bfloat162 pair =
+          __floats2bfloat162_rn(k < args.rank ? value.x : 0.0f, k + 1 < args.rank ? value.y : 0.0f);
       return reinterpret_cast<const std::uint32_t&>(pair);
     };
 #pragma unroll 2
@@ -278,7 +289,8 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8 ? 1 : kLanes == 2 ? 3 
       float4 y = SumOverState(sum);
       const float4 gate = WidenBf16(states.gate);
 #pragma unroll
-      for (int q = 0; q < kQuad; ++q) At(y, q) = __fmul_rn(__fmaf_rn(At(skip, q), At(x, q), At(y, q)), At(gate, q));
+      for (int q = 0; q < kQuad; ++q)
+        At(y, q) = __fmul_rn(__fmaf_rn(At(skip, q), At(x, q), At(y, q)), At(gate, q));
       if (states.at != nullptr && n0 == 0) StoreBf16(args.y + args.layout.Index(row0 + row, c), y);
       if constexpr (Shape::kRowsPerWarp > Shape::kAhead) {
         load_states(first + i + Shape::kAhead, states);

@@ -32,13 +32,13 @@ struct StepWidths {
 };
 
 struct StepBuffers {
-  float* residual = nullptr;     // (rows, M)
-  std::uint16_t* u = nullptr;    // (rows, M): residual times the next norm's weight
-  float* square_sums = nullptr;  // (rows, M / 16): of the residual
-  std::uint16_t* x = nullptr;    // (rows, D), after convolution and SiLU
-  std::uint16_t* gate = nullptr; // (rows, D)
-  float* dt_bc = nullptr;        // (rows, R + 2 N)
-  std::uint16_t* y = nullptr;    // (rows, D)
+  float* residual = nullptr;      // (rows, M)
+  std::uint16_t* u = nullptr;     // (rows, M): residual times the next norm's weight
+  float* square_sums = nullptr;   // (rows, M / 16): of the residual
+  std::uint16_t* x = nullptr;     // (rows, D), after convolution and SiLU
+  std::uint16_t* gate = nullptr;  // (rows, D)
+  float* dt_bc = nullptr;         // (rows, R + 2 N)
+  std::uint16_t* y = nullptr;     // (rows, D)
 };
 
 // Bytes of buffers for up to `rows` rows; BindStepBuffers cuts them out of 256-byte aligned device memory.

@@ -1,7 +1,6 @@
-#include "kernels/mamba_layer/step_ends.h"
-
 #include "kernels/mamba_layer/launch.cuh"
 #include "kernels/mamba_layer/product_outputs.cuh"
+#include "kernels/mamba_layer/step_ends.h"
 
 namespace mambad::kernels {
 namespace {

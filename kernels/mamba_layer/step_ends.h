@@ -34,12 +34,12 @@ struct NormRowsArgs {
 const char* NormRows(void* stream, const NormRowsArgs& args);
 
 struct HeadStepArgs {
-  PackedWeight head;          // (V, M)
-  StepBuffers buffers;        // u of norm_f
-  std::int32_t rows = 0;      // a bucket
+  PackedWeight head;      // (V, M)
+  StepBuffers buffers;    // u of norm_f
+  std::int32_t rows = 0;  // a bucket
   float norm_eps = 1e-5f;
-  float* logits = nullptr;    // (rows, V)
-  std::int64_t stride = 0;    // floats between rows, >= V
+  float* logits = nullptr;  // (rows, V)
+  std::int64_t stride = 0;  // floats between rows, >= V
 };
 
 const char* HeadStep(void* stream, const HeadStepArgs& args);

@@ -1,4 +1,4 @@
-// y = x W^T for 16 rows of x and more: wgmma on one or two tiles of W by kColumns rows of x. Each
+// y = x W^T for 16 rows of x and more: wgmma on a tile of W by kColumns rows of x. Each
 // warpgroup multiplies 64 rows of W. The segments of K go to the blocks of a cluster, each
 // of which completes a share of the tile's columns from everybody's sums, in ascending order.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_WIDE_PRODUCT_CUH_
@@ -14,20 +14,19 @@
 
 namespace mambad::kernels {
 
-// kTiles of W's tiles above each other; kBudget KB of shared memory.
-template <int kColumns, int kTiles, int kBudget>
+// kBudget KB of shared memory.
+template <int kColumns, int kBudget>
 struct WideShape {
-  static constexpr int kRows = kTiles * kTileRows;
-  static constexpr int kThreads = kTiles * 256;
-  static constexpr int kTileBytes = kTileRows / kCore * kRowBlockBytes;  // of one chunk of k
-  static constexpr int kWeightBytes = kTiles * kTileBytes;
+  static constexpr int kRows = kTileRows;
+  static constexpr int kThreads = 256;
+  static constexpr int kWeightBytes = kTileRows / kCore * kRowBlockBytes;  // of one chunk of k
   static constexpr int kStageBytes = kWeightBytes + kColumns / kCore * kRowBlockBytes;
   static constexpr int kSumStride = kRows + 4;  // floats between columns of the tile's sums
   static constexpr int kSumBytes = kColumns * kSumStride * 4;
   static constexpr int kMostStages = 6;
   static constexpr int kFitting = kBudget * 1024 / kStageBytes;
   static constexpr int kStages = kFitting < kMostStages ? kFitting : kMostStages;
-  static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;
+  static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages* kStageBytes : kSumBytes;
   static constexpr int kSharedBytes = kRingBytes + kColumns * 4;
 };
 
@@ -45,20 +44,19 @@ __device__ __forceinline__ void CopyBlock(unsigned char* to, const std::uint16_t
 // The sums of one segment, a warpgroup 64 rows. before_wait and after_wait run where there is time.
 // Chunks of both operands come through a ring in shared memory.
 template <class Shape, int kColumns, class BeforeWait, class AfterWait>
-__device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_tile, int column0, int chunk0, int steps,
-                                             unsigned char* ring, const BeforeWait& before_wait,
+__device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int tile, int column0, int chunk0,
+                                             int steps, unsigned char* ring, const BeforeWait& before_wait,
                                              const AfterWait& after_wait, float (&sum)[kColumns / 2]) {
   const int group = threadIdx.x / 128;
   const int row_blocks = (args.columns + kCore - 1) / kCore;  // of x
-  const int part = threadIdx.x / 256;  // a tile of W for 256 threads
   const std::uint16_t* const weights =
-      args.weights + (static_cast<std::int64_t>(first_tile + part) * args.chunks + chunk0) * kTileRows * kChunkK;
-  const bool tile_exists = (first_tile + part) * kTileRows < args.rows;
-  const std::uint16_t* const x = args.x + (static_cast<std::int64_t>(chunk0) * row_blocks * kCore + column0) * kChunkK;
+      args.weights + (static_cast<std::int64_t>(tile) * args.chunks + chunk0) * kTileRows * kChunkK;
+  const std::uint16_t* const x =
+      args.x + (static_cast<std::int64_t>(chunk0) * row_blocks * kCore + column0) * kChunkK;
   const auto fetch_weights = [&](int step, int stage) {
-    if (step < steps && tile_exists)
-      CopyBlock<Shape::kTileBytes, 256>(ring + stage * Shape::kStageBytes + part * Shape::kTileBytes,
-                                        weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK);
+    if (step < steps)
+      CopyBlock<Shape::kWeightBytes, Shape::kThreads>(
+          ring + stage * Shape::kStageBytes, weights + static_cast<std::int64_t>(step) * kTileRows * kChunkK);
   };
   const auto fetch_x = [&](int step, int stage) {
     if (step < steps)
@@ -79,13 +77,11 @@ __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int first_
   int free_stage = Shape::kStages - 1;
   for (int step = 0; step < steps; ++step) {
     hopper::AsyncCopyWait<Shape::kStages - 2>();
-#ifndef NOFENCE
     hopper::SharedFence();
-#endif
     hopper::WarpgroupWait<0>();
     __syncthreads();  // chunk `step` has arrived, the one before it is read
     const unsigned char* const at = ring + stage * Shape::kStageBytes;
-    const std::uint64_t a = hopper::MatrixDescriptor(at + group * (Shape::kTileBytes / 2), kRowBlockBytes);
+    const std::uint64_t a = hopper::MatrixDescriptor(at + group * (Shape::kWeightBytes / 2), kRowBlockBytes);
     const std::uint64_t b = hopper::MatrixDescriptor(at + Shape::kWeightBytes, kRowBlockBytes);
     hopper::WarpgroupFence();
 #pragma unroll
@@ -148,18 +144,18 @@ __device__ __forceinline__ float4 SumOfRanks(std::uint32_t address, int segments
 }
 
 // Grid (segments, tiles of columns, tiles of rows), cluster (segments, 1, 1).
-template <int kColumns, int kTiles, int kBudget, class Output>
-__global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct(const ProductArgs args, const Output output) {
+template <int kColumns, int kBudget, class Output>
+__global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, const Output output) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  using Shape = WideShape<kColumns, kTiles, kBudget>;
+  using Shape = WideShape<kColumns, kBudget>;
   extern __shared__ __align__(128) unsigned char shared[];
   float* const row_scale = reinterpret_cast<float*>(shared + Shape::kRingBytes);
   float* const sums = reinterpret_cast<float*>(shared);  // takes the ring's place in the end
   const int column0 = blockIdx.y * kColumns;
   const int chunk0 = blockIdx.x * args.segment_chunks;
   const int steps = min(args.segment_chunks, args.chunks - chunk0);
-  // What this thread completes: four rows of W, of every column that falls to its block and warp. Long pieces of
-  // few rows of y: rows of state lie in different pages of memory.
+  // What this thread completes: four rows of W, of every column that falls to its block and warp. Long pieces
+  // of few rows of y: rows of state lie in different pages of memory.
   const int row = threadIdx.x % (Shape::kRows / kQuad) * kQuad;
   const int m = blockIdx.z * Shape::kRows + row;
   const int first_column = threadIdx.x / (Shape::kRows / kQuad) * gridDim.x + blockIdx.x;
@@ -173,9 +169,11 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
   const auto prefetch = [&] {
     if (!row_inside) return;
 #pragma unroll 4
-    for (int column = first_column; column < columns; column += column_step) output.Prefetch(m, column0 + column);
+    for (int column = first_column; column < columns; column += column_step)
+      output.Prefetch(m, column0 + column);
   };
-  // While the first of x come: each block of the cluster finds the scales of every gridDim.x-th four rows, for all.
+  // While the first of x come: each block of the cluster finds the scales of every gridDim.x-th four rows,
+  // for all.
   const auto find_scales = [&] {
     if (gridDim.x > 1) hopper::ClusterWait();  // all have begun
     if constexpr (Output::kScaled) {
@@ -184,7 +182,8 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
         const int column = four * 4 + threadIdx.x % 32 / 8;
         const float scale = RowScale(output.norm, column0 + column, args.columns);
         if (threadIdx.x % 8 < gridDim.x)
-          hopper::StoreToRank(hopper::AddressInRank(hopper::SharedAddress(row_scale + column), threadIdx.x % 8), scale);
+          hopper::StoreToRank(
+              hopper::AddressInRank(hopper::SharedAddress(row_scale + column), threadIdx.x % 8), scale);
       }
     }
   };
@@ -192,45 +191,28 @@ __global__ void __launch_bounds__(256 * kTiles, kTiles == 1 ? 2 : 1) WideProduct
     float sum[kColumns / 2];
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0.0f;
-    MultiplyWide<Shape, kColumns>(args, blockIdx.z * kTiles, column0, chunk0, steps, shared, prefetch, find_scales,
+    MultiplyWide<Shape, kColumns>(args, blockIdx.z, column0, chunk0, steps, shared, prefetch, find_scales,
                                   sum);
     __syncthreads();  // the ring is free
     StoreWideSums<Shape::kSumStride, kColumns>(sum, sums);
   }
-  // Operands of kBatch columns at a time, the first of them before the other blocks' sums are awaited.
-  constexpr int kBatch = 4;
-  typename Output::Constants constants = {};
-  typename Output::Operands operands[kBatch];
-  if (row_inside) output.LoadConstants(m, constants);
-  const auto load = [&](int first) {
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const int column = first + i * column_step;
-      if (row_inside && column < columns) output.LoadSlot(m, column0 + column, operands[i]);
-    }
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const int column = first + i * column_step;
-      if (row_inside && column < columns) output.LoadFresh(m, column0 + column, operands[i]);
-    }
-  };
-  load(first_column);
   if (gridDim.x > 1) {
     hopper::ClusterSync();
   } else {
     __syncthreads();
   }
-  for (int first = first_column; first < columns; first += kBatch * column_step) {
-    if (first != first_column) load(first);
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const int column = first + i * column_step;
-      if (column < columns) {
-        const float4 total = SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
-        output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants,
-                     operands[i]);
-      }
+  typename Output::Constants constants = {};
+  if (row_inside) output.LoadConstants(m, constants);
+  for (int column = first_column; column < columns; column += column_step) {
+    typename Output::Operands operands;
+    if (row_inside) {
+      output.LoadSlot(m, column0 + column, operands);
+      output.LoadFresh(m, column0 + column, operands);
     }
+    const float4 total =
+        SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
+    output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f,
+                 constants, operands);
   }
   if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
 #endif

@@ -1,6 +1,6 @@
-// The GPU's exponential and what follows from it, by its special function unit: ex2.approx, relative error below 2^-22 (PTX
-// ISA), results below 2^-126 are 0, NaN gives NaN. Shared by every GPU kernel that needs decays at full speed;
-// the formulas of exp.h take four times the instructions.
+// The GPU's exponential and what follows from it, by its special function unit: ex2.approx, relative error
+// below 2^-22 (PTX ISA), results below 2^-126 are 0, NaN gives NaN. Shared by every GPU kernel that needs
+// decays at full speed; the formulas of exp.h take four times the instructions.
 #ifndef MAMBAD_KERNELS_MATH_EXP_APPROX_CUH_
 #define MAMBAD_KERNELS_MATH_EXP_APPROX_CUH_
 
