@@ -38,7 +38,7 @@ struct Scan16 {
   static constexpr int kStepElements = 512;  // from a token to the one a step later, wherever the chunk begins
 
   static constexpr int SharedBytes(int warps) {
-    return (kStages * kStageFloats + warps * kWarpFloats) * static_cast<int>(sizeof(float));
+    return 64 + (kStages * kStageFloats + warps * kWarpFloats) * static_cast<int>(sizeof(float));
   }
 };
 
@@ -171,16 +171,88 @@ struct ScanColumns {
   }
 };
 
+// The stages of B and C: one thread fetches whole tiles, every warp waits for them and gives them back.
+class ScanStages {
+ public:
+  static constexpr int kBarrierBytes = 64;
+
+  // Every thread, with the chunk's first tile at `bc`.
+  __device__ __forceinline__ ScanStages(char* shared, const float* bc, int length)
+      : data_(reinterpret_cast<float*>(shared + kBarrierBytes)), bc_(bc), length_(length) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    full_ = reinterpret_cast<std::uint64_t*>(shared);
+    if (threadIdx.x == 0) {
+      for (int i = 0; i < Scan16::kStages; ++i) {
+        InitBarrier(full_ + i, 1);
+        InitBarrier(full_ + Scan16::kStages + i, blockDim.x / 32);
+      }
+      FenceBarrierInit();
+    }
+    __syncthreads();
+#endif
+  }
+  __device__ __forceinline__ const float* Stage(int tile) const {
+    return data_ + tile % Scan16::kStages * Scan16::kStageFloats;
+  }
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  // Thread 0 waits until all warps gave the stage back.
+  __device__ __forceinline__ void Fetch(int tile) const {
+    if (threadIdx.x != 0 || tile * Scan16::kTile >= length_) return;
+    const int stage = tile % Scan16::kStages;
+    if (tile >= Scan16::kStages) WaitBarrier(full_ + Scan16::kStages + stage, tile / Scan16::kStages % 2 ^ 1);
+    const int bytes = Floats(tile) * 4;
+    ArriveExpectBytes(full_ + stage, bytes);
+    BulkCopy(data_ + stage * Scan16::kStageFloats, From(tile), bytes, full_ + stage);
+  }
+  __device__ __forceinline__ void Wait(int tile) const {
+    if (tile * Scan16::kTile < length_) WaitBarrier(full_ + tile % Scan16::kStages, tile / Scan16::kStages % 2);
+  }
+  // After __syncwarp.
+  __device__ __forceinline__ void GiveBack(int tile) const {
+    if (threadIdx.x % 32 == 0) Arrive(full_ + Scan16::kStages + tile % Scan16::kStages);
+  }
+#else
+  __device__ __forceinline__ void Fetch(int tile) const {
+    if (tile * Scan16::kTile < length_) {
+      float* to = data_ + tile % Scan16::kStages * Scan16::kStageFloats;
+      for (int i = threadIdx.x * 4; i < Floats(tile); i += blockDim.x * 4) CopyAsync16(to + i, From(tile) + i);
+    }
+    CommitCopies();
+  }
+  __device__ __forceinline__ void Wait(int) const {
+    WaitCopies<0>();
+    __syncthreads();
+  }
+  __device__ __forceinline__ void GiveBack(int) const {}
+#endif
+
+ private:
+  __device__ __forceinline__ const float* From(int tile) const {
+    return bc_ + static_cast<std::int64_t>(tile) * Scan16::kStageFloats;
+  }
+  // In whole groups of 32 tokens: no chunk's rows end elsewhere.
+  __device__ __forceinline__ int Floats(int tile) const {
+    return min(Scan16::kStageFloats, (length_ - tile * Scan16::kTile + 31) / 32 * 8 * Scan16::kGroupFloats);
+  }
+
+  float* data_;
+  std::uint64_t* full_ = nullptr;  // kStages, then as many empty ones
+  const float* bc_;
+  int length_;
+};
+
 // Grid: (channels, chunks).
 static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
     SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
   constexpr int kSteps = Scan16::kSteps;
-  extern __shared__ __align__(16) float tiles[];
+  extern __shared__ __align__(128) char shared[];
   const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
   const Scan16Lane lane(threadIdx.x % 32);
   const int channel = (blockIdx.x * warps + warp) * Scan16::kChannels + lane.channel;
   const int d = min(channel, args.channels - 1);
-  float* prepared = tiles + Scan16::kStages * Scan16::kStageFloats + warp * Scan16::kWarpFloats;
+  float* prepared = reinterpret_cast<float*>(shared + ScanStages::kBarrierBytes) +
+                    Scan16::kStages * Scan16::kStageFloats + warp * Scan16::kWarpFloats;
   float decay_log2[2], h[2];
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
@@ -198,18 +270,7 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
 #pragma unroll
   for (int k = 0; k < 2; ++k) h[k] = state[static_cast<std::int64_t>(8 * k) * args.channels];
 
-  const float* bc = args.bc + BcStart(begin, blockIdx.y) / 4 * Scan16::kGroupFloats;
-  const auto fetch = [&](int tile) {
-    if (tile < tile_count) {
-      const float* from = bc + static_cast<std::int64_t>(tile) * Scan16::kStageFloats;
-      float* to = tiles + tile % Scan16::kStages * Scan16::kStageFloats;
-      // Whole groups of 32 tokens only: no chunk's rows end elsewhere.
-      const int floats = min(Scan16::kStageFloats, (length - tile * Scan16::kTile + 31) / 32 * 8 * Scan16::kGroupFloats);
-#pragma unroll 1
-      for (int i = threadIdx.x * 4; i < floats; i += blockDim.x * 4) CopyAsync16(to + i, from + i);
-    }
-    CommitCopies();
-  };
+  const ScanStages stages(shared, args.bc + BcStart(begin, blockIdx.y) / 4 * Scan16::kGroupFloats, length);
   ScanColumns columns(args, channel, static_cast<std::uint32_t>(begin) + lane.token);
   ScanInput ring[kSteps] = {};
   // Step `step` of the columns' tile or, from kSteps on, of the next; `left` tokens exist from that tile on.
@@ -235,30 +296,28 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
     }
   };
 
-  fetch(0);
-  fetch(1);
+  stages.Fetch(0);
+  stages.Fetch(1);
 #pragma unroll
   for (int step = 0; step < kSteps - 1; ++step) load(step, length);
   prepare(0);
   prepare(1);
-  WaitCopies<1>();
-  __syncthreads();
+  stages.Wait(0);
+  __syncwarp();
   ScanStepTerms terms;
-  ExpandStep(lane, decay_log2, tiles, buffer(0), terms);
+  ExpandStep(lane, decay_log2, stages.Stage(0), buffer(0), terms);
   ScanProducts product;
 #pragma unroll 1
   for (int tile = 0; tile < tile_count; ++tile) {
     const int left = length - tile * Scan16::kTile;
-    const float* stage = tiles + tile % Scan16::kStages * Scan16::kStageFloats;
-    const float* next_stage = tiles + (tile + 1) % Scan16::kStages * Scan16::kStageFloats;
+    const float* stage = stages.Stage(tile);
+    const float* next_stage = stages.Stage(tile + 1);
     const auto run = [&]<bool kFull>(int step) {
+      __syncwarp();  // the next step is prepared, and the buffer of this one is free
       if (step + 1 == kSteps) {
-        // The next tile is there for all, and so is the room of the one before this.
-        WaitCopies<0>();
-        __syncthreads();
-        fetch(tile + 2);
-      } else {
-        __syncwarp();  // the next step is prepared, and the buffer of this one is free
+        stages.GiveBack(tile);  // the last step's terms are in registers
+        stages.Wait(tile + 1);
+        stages.Fetch(tile + 2);
       }
       ScanStepTerms next;
       ExpandStep(lane, decay_log2, step + 1 < kSteps ? stage + (step + 1) * 2 * Scan16::kGroupFloats : next_stage,
