@@ -53,7 +53,8 @@ struct MambaLayerShape {
 };
 
 // Null when these kernels can take the shape on the current device, a Hopper GPU, else why not (the general
-// path then takes it): M and D multiples of 64, N 8, 16 or 32, K 1 to 4, R up to 512.
+// path then takes it): M and D multiples of 64, N 8, 16 or 32, K 1 to 4, R up to 512,
+// M and D up to about 7,000.
 const char* WhyNotMambaLayerStep(const MambaLayerShape& shape);
 
 struct MambaLayerStepArgs {
