@@ -59,11 +59,21 @@ inline int DeviceAttribute(cudaDeviceAttr attribute) {
                      cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess;
   return known ? value : 0;
 }
+// Tiles of 16 rows a block: where K is one segment, some tiles share x.
+constexpr int NarrowTiles(int segments) { return segments == 1 ? 4 : 1; }
+
+// Whether a block of the narrow product finds room for 8 rows of x.
+inline bool FitsNarrow(std::int32_t rows, std::int32_t cols) {
+  const PackedWeight weight = {.data = nullptr, .rows = rows, .cols = cols};
+  const int warps = weight.segments() * NarrowTiles(weight.segments());
+  return NarrowShape::SharedBytes(weight.k_pad(), kCore, warps) <=
+         DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+
 template <int kHeight, class Output>
 const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   using Shape = NarrowShape;
-  constexpr int kUnsplitTiles = 4;  // where K is one segment, tiles share x
-  args.tiles = args.segments == 1 ? kUnsplitTiles : 1;
+  args.tiles = NarrowTiles(args.segments);
   const int rows = args.tiles * Shape::kRows;
   const int warps = args.segments * args.tiles;
   return Launch(stream, NarrowProduct<kHeight, Output>,
@@ -95,17 +105,13 @@ const char* LaunchWide(void* stream, const ProductArgs& args, const Output& outp
   return LaunchWideIn<kColumns, kShare>(stream, args, output);
 }
 
-#ifndef LEAST
-#define LEAST 32
-#endif
-inline constexpr int kLeastColumns = LEAST;
-
 // How many rows of x a block of the wide product takes: all of them up to 128, fewer while that leaves
 // multiprocessors idle.
 inline int WideColumns(const PackedWeight& weight, int rows) {
   if (rows <= 16) return 16;
   if (rows <= 32) return 32;
   if (rows > 64 && rows % 128 != 0 && rows % 96 == 0) return 96;
+  constexpr int kLeastColumns = 32;
   const int pieces = weight.tiles() * weight.segments();
   int columns = rows <= 64 ? 64 : 128;
   while (columns > kLeastColumns &&

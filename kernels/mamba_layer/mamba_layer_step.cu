@@ -106,6 +106,9 @@ const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
   if (shape.d_state != 8 && shape.d_state != 16 && shape.d_state != 32) return "d_state is not 8, 16 or 32";
   if (shape.d_conv < 1 || shape.d_conv > kMaxStepConvWidth) return "d_conv is not 1 to 4";
   if (shape.dt_rank < 1 || shape.dt_rank > 512) return "dt_rank is not 1 to 512";
+  if (!FitsNarrow(2 * shape.d_inner, shape.d_model) || !FitsNarrow(shape.dt_bc_width(), shape.d_inner) ||
+      !FitsNarrow(shape.d_model, shape.d_inner))
+    return "d_model or d_inner is too large for shared memory";
   return nullptr;
 }
 

@@ -12,13 +12,14 @@ __device__ __forceinline__ float Exp2Approx(float x) {
   return y;
 }
 
-// x * sigmoid(x), within 8 ulp; 0 below -87.
+// x * sigmoid(x). Relative error below (1.5 |x| + 12) 2^-24: |x| from the rounded exponent, the rest from
+// ex2, the sum and the fast division. Derived, not yet measured. 0 below -87.
 __device__ __forceinline__ float SiluApprox(float x) {
   const float e = Exp2Approx(fabsf(x) * -0x1.715476p+0f);
   return __fmul_rn(x, __fdividef(x < 0.0f ? e : 1.0f, __fadd_rn(1.0f, e)));
 }
 
-// log(1 + e^x) as in exp.h, within 16 ulp; 0 below -87.
+// log(1 + e^x) as in exp.h. Relative error below (1.5 |x| + 16) 2^-24, derived likewise. 0 below -87.
 __device__ __forceinline__ float SoftplusApprox(float x) {
   const float e = Exp2Approx(fabsf(x) * -0x1.715476p+0f);
   const float s = __fdividef(e, __fadd_rn(2.0f, e));
