@@ -1,5 +1,7 @@
 #include <cuda_runtime.h>
 
+#include <cstdlib>
+
 #include "kernels/device/gpu_api.h"
 
 static_assert(__cplusplus >= 202002L, "nvcc fell back to an older C++");
@@ -12,6 +14,9 @@ cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); 
 }  // namespace
 
 Code Versions(int* driver, int* runtime) {
+  // Kernels are loaded when the context is made, not at their first launch, which would stall a request; the driver
+  // reads this at its first call. A setting of the user's stands.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   const cudaError_t error = cudaDriverGetVersion(driver);
   if (error != cudaSuccess) return error;
   return cudaRuntimeGetVersion(runtime);
