@@ -51,8 +51,8 @@ inline cudaError_t MapWeight(const CoreMatrices& w, int box_blocks, CUtensorMap*
   static const auto encode = [] {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found) !=
-        cudaSuccess) {
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault,
+                                         &found) != cudaSuccess) {
       entry = nullptr;
     }
     return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
@@ -63,10 +63,9 @@ inline cudaError_t MapWeight(const CoreMatrices& w, int box_blocks, CUtensorMap*
   const cuuint64_t stride[] = {words * 8};
   const cuuint32_t box[] = {kSlabBlockWords, static_cast<cuuint32_t>(box_blocks)};
   const cuuint32_t step[] = {1, 1};
-  const CUresult result =
-      encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, 2, const_cast<void*>(w.data), size, stride, box, step,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT64, 2, const_cast<void*>(w.data), size,
+                                 stride, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -89,9 +88,10 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
                          const Epilogue& epilogue, int segments = 1) {
   LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
   if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) {
-    const LaunchShape launch{dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
-                                  shape.segments),
-                             256};
+    const LaunchShape launch{
+        dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
+             shape.segments),
+        256};
     return LaunchDependent(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
   }
   const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks;
@@ -99,11 +99,16 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
     return LaunchLinearPromptHopper<96, 2>(stream, shape, w, epilogue, 2 * clusters);
   }
   switch (PromptColumns(w.rows, shape.segments, clusters)) {
-    case 256: return LaunchLinearPromptHopper<256, 1>(stream, shape, w, epilogue, clusters);
-    case 192: return LaunchLinearPromptHopper<192, 1>(stream, shape, w, epilogue, clusters);
-    case 160: return LaunchLinearPromptHopper<160, 1>(stream, shape, w, epilogue, clusters);
-    case 128: return LaunchLinearPromptHopper<128, 1>(stream, shape, w, epilogue, clusters);
-    default: return LaunchLinearPromptHopper<96, 1>(stream, shape, w, epilogue, clusters);
+    case 256:
+      return LaunchLinearPromptHopper<256, 1>(stream, shape, w, epilogue, clusters);
+    case 192:
+      return LaunchLinearPromptHopper<192, 1>(stream, shape, w, epilogue, clusters);
+    case 160:
+      return LaunchLinearPromptHopper<160, 1>(stream, shape, w, epilogue, clusters);
+    case 128:
+      return LaunchLinearPromptHopper<128, 1>(stream, shape, w, epilogue, clusters);
+    default:
+      return LaunchLinearPromptHopper<96, 1>(stream, shape, w, epilogue, clusters);
   }
 }
 

@@ -1,12 +1,16 @@
 // One Mamba layer over packed prompt tokens on a GPU, precision bf16: norm, mixer, and the sum with the
 // residual stream.
 //
-//   norm | in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate | out_proj, +
+//   norm | in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate |
+//   out_proj, +
 //
 // A token's results depend on its own chunk and slot alone, and a prompt cut anywhere gives the same bits:
 // every sum has a fixed order, the scan is sequential in time, and no tile's arithmetic knows T.
-// Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before the
-// convolution; the window, delta, the decay and the state are fp32.
+// Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before
+// the convolution; the window, delta, the decay and the state are fp32.
+//
+// For N = 16 the state is read out by a tensor core product whose operands, h and C, are rounded to tf32.
+// Exponential, softplus and SiLU are those of math/device_exp.cuh.
 //
 // All pointers are device memory. Functions enqueue on `stream` (a cudaStream_t; they can be captured into a
 // graph), allocate nothing, and return 0 or a cudaError_t.
@@ -22,13 +26,13 @@
 namespace mambad::kernels {
 
 struct MambaLayerShape {
-  std::int64_t d_model = 0;     // M
-  std::int64_t d_inner = 0;     // D
-  std::int64_t d_state = 0;     // N in [1, 256]
-  std::int64_t d_conv = 0;      // K in [1, 64]
-  std::int64_t dt_rank = 0;     // R
+  std::int64_t d_model = 0;  // M
+  std::int64_t d_inner = 0;  // D
+  std::int64_t d_state = 0;  // N in [1, 256]
+  std::int64_t d_conv = 0;   // K in [1, 64]
+  std::int64_t dt_rank = 0;  // R
   float norm_eps = 1e-5f;
-  float dt_b_c_eps = -1.0f;     // FalconMamba's norms on dt, B and C; negative: none
+  float dt_b_c_eps = -1.0f;  // FalconMamba's norms on dt, B and C; negative: none
 };
 
 struct MambaLayerWeights {

@@ -30,8 +30,9 @@ class LayerPromptPass {
         stream_(stream) {}
 
   cudaError_t Run() const {
-    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::Convolution, &LayerPromptPass::XProj,
-                            &LayerPromptPass::DtBc, &LayerPromptPass::DtProj, &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
+    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::Convolution,
+                            &LayerPromptPass::XProj, &LayerPromptPass::DtBc, &LayerPromptPass::DtProj,
+                            &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
       const cudaError_t error = (this->*step)();
       if (error != cudaSuccess) return error;
     }
@@ -39,8 +40,8 @@ class LayerPromptPass {
   }
 
   cudaError_t Norm() const {
-    const RmsNormPrompt norm{args_.residual, weights_.norm, scratch_.places, scratch_.u, token_blocks_,
-                             Int(tokens_), Int(shape_.d_model), shape_.norm_eps};
+    const RmsNormPrompt norm{args_.residual, weights_.norm, scratch_.places,     scratch_.u,
+                             token_blocks_,  Int(tokens_),  Int(shape_.d_model), shape_.norm_eps};
     const int shared = Int(Slabs(shape_.d_model) * kSlabChannels * 8 * sizeof(__nv_bfloat16));
     const std::int64_t width = shape_.d_model;
     const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
@@ -55,11 +56,13 @@ class LayerPromptPass {
                                   Unsigned(2 * shape_.d_inner)});
   }
   cudaError_t Convolution() const {
-    const CausalConv1dPrompt conv{scratch_.xz, scratch_.x, weights_.conv_weight, weights_.conv_bias,
-                                  scratch_.places, DeviceSlots(args_.window), token_blocks_, Int(tokens_),
-                                  Int(shape_.d_inner), Int(shape_.d_conv)};
+    const CausalConv1dPrompt conv{scratch_.xz,        scratch_.x,      weights_.conv_weight,
+                                  weights_.conv_bias, scratch_.places, DeviceSlots(args_.window),
+                                  token_blocks_,      Int(tokens_),    Int(shape_.d_inner),
+                                  Int(shape_.d_conv)};
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
-    return LaunchDependent(stream_, shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
+    return LaunchDependent(stream_,
+                           shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
                            launch, conv);
   }
   cudaError_t XProj() const {
@@ -70,9 +73,18 @@ class LayerPromptPass {
   }
   cudaError_t DtBc() const {
     const LinearPromptShape x_proj = MakeLinearPromptShape(weights_.x_proj, nullptr, tokens_, kXProjSegments);
-    const DtBcPrompt dt_bc{scratch_.segments, scratch_.places, scratch_.dt, scratch_.bc, token_blocks_,
-                           x_proj.segments, Int(scratch_.segment_stride), Int(tokens_), Int(shape_.dt_rank),
-                           Int(shape_.d_state), Int(PaddedStateSize(shape_.d_state)), shape_.dt_b_c_eps};
+    const DtBcPrompt dt_bc{scratch_.segments,
+                           scratch_.places,
+                           scratch_.dt,
+                           scratch_.bc,
+                           token_blocks_,
+                           x_proj.segments,
+                           Int(scratch_.segment_stride),
+                           Int(tokens_),
+                           Int(shape_.dt_rank),
+                           Int(shape_.d_state),
+                           Int(PaddedStateSize(shape_.d_state)),
+                           shape_.dt_b_c_eps};
     const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
     return LaunchDependent(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
@@ -82,18 +94,28 @@ class LayerPromptPass {
                                    Unsigned(shape_.d_inner)});
   }
   cudaError_t Scan() const {
-    const SelectiveScanPrompt scan{scratch_.xz, scratch_.x, scratch_.delta, scratch_.bc, weights_.decay_log2,
-                                   weights_.skip, scratch_.y, args_.prompt.offsets, args_.prompt.slot_index,
-                                   DeviceSlots(args_.state), DeviceSlots(args_.window), token_blocks_,
-                                   Int(shape_.d_inner), Int(shape_.d_state), Int(shape_.d_conv)};
+    const SelectiveScanPrompt scan{scratch_.xz,
+                                   scratch_.x,
+                                   scratch_.delta,
+                                   scratch_.bc,
+                                   weights_.decay_log2,
+                                   weights_.skip,
+                                   scratch_.y,
+                                   args_.prompt.offsets,
+                                   args_.prompt.slot_index,
+                                   DeviceSlots(args_.state),
+                                   DeviceSlots(args_.window),
+                                   token_blocks_,
+                                   Int(shape_.d_inner),
+                                   Int(shape_.d_state),
+                                   Int(shape_.d_conv)};
     return LaunchSelectiveScanPrompt(stream_, scan, args_.prompt.chunks);
   }
   cudaError_t OutProj() const {
     return LinearPrompt(stream_, weights_.out_proj, scratch_.y, tokens_,
-                        AddToResidual{args_.residual, weights_.out_proj_bias, scratch_.places, Unsigned(tokens_),
-                                      Unsigned(shape_.d_model)});
+                        AddToResidual{args_.residual, weights_.out_proj_bias, scratch_.places,
+                                      Unsigned(tokens_), Unsigned(shape_.d_model)});
   }
-
 
  private:
   static std::int32_t Int(std::int64_t v) { return static_cast<std::int32_t>(v); }
