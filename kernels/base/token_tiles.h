@@ -2,9 +2,9 @@
 //
 //   [slab of 64 channels][token block of 8][channel block of 8][8 tokens][8 channels]
 //
-// In bf16 an 8x8 block is a core matrix of wgmma, a tile of tokens of one slab is one contiguous copy, and the
-// accumulator fragment of a matrix instruction (8x8) is stored as 128 consecutive bytes. Tokens are padded to
-// kTokenTile; where the buffer feeds a matrix product the channels past the last one are zero.
+// In bf16 an 8x8 block is a core matrix of wgmma, a tile of tokens of one slab is one contiguous copy, and
+// the accumulator fragment of a matrix instruction (8x8) is stored as 128 consecutive bytes. Tokens are
+// padded to kTokenTile; where the buffer feeds a matrix product the channels past the last one are zero.
 #ifndef MAMBAD_KERNELS_BASE_TOKEN_TILES_H_
 #define MAMBAD_KERNELS_BASE_TOKEN_TILES_H_
 

@@ -41,8 +41,8 @@ __device__ __forceinline__ Bf16x8 LoadTap(const __nv_bfloat16* column, std::int3
 }
 
 // The same where it lies before the chunk: in the window.
-__device__ __forceinline__ void LoadWindowTap(const CausalConv1dPrompt& args, const TokenPlace& place, int back,
-                                           int channel, float (&tap)[8]) {
+__device__ __forceinline__ void LoadWindowTap(const CausalConv1dPrompt& args, const TokenPlace& place,
+                                              int back, int channel, float (&tap)[8]) {
   const float* row = args.window.At(place.slot) +
                      static_cast<std::int64_t>(args.width - 1 + place.position - back) * args.channels;
 #pragma unroll
@@ -66,7 +66,8 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
   LoadFilterRow(args.bias, channel, args.channels, bias);
   if constexpr (kWidth > 0) {
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) LoadFilterRow(args.weight + k * args.channels, channel, args.channels, held[k]);
+    for (int k = 0; k < kWidth; ++k)
+      LoadFilterRow(args.weight + k * args.channels, channel, args.channels, held[k]);
   }
   WaitForPreviousKernel();
   AllowNextKernel();
@@ -90,10 +91,12 @@ __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv
       Widen(kWidth > 0 ? taps[k % kHeld] : LoadTap(x, token, back), tap);
       if (place.slot != kNoSlot && place.position < back) LoadWindowTap(args, place, back, channel, tap);
       if constexpr (kWidth == 0) {
-        LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels, weight);
+        LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels,
+                      weight);
       }
 #pragma unroll
-      for (int c = 0; c < 8; ++c) sum[c] = __fmaf_rn(tap[c], kWidth > 0 ? held[k % kHeld][c] : weight[c], sum[c]);
+      for (int c = 0; c < 8; ++c)
+        sum[c] = __fmaf_rn(tap[c], kWidth > 0 ? held[k % kHeld][c] : weight[c], sum[c]);
     }
     Bf16x8 out;
 #pragma unroll

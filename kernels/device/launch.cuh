@@ -16,7 +16,8 @@ struct LaunchShape {
 // With programmatic stream serialization: the kernel calls WaitForPreviousKernel (hopper.cuh) before it reads
 // what an earlier one wrote.
 template <class Kernel, class... Args>
-cudaError_t LaunchDependent(cudaStream_t stream, Kernel* kernel, const LaunchShape& shape, const Args&... args) {
+cudaError_t LaunchDependent(cudaStream_t stream, Kernel* kernel, const LaunchShape& shape,
+                            const Args&... args) {
   if (shape.shared_bytes > 48 * 1024) {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);

@@ -20,7 +20,9 @@ struct CoreMatrices {
   std::int64_t rows = 0;       // M, outputs
   std::int64_t cols = 0;       // K, inputs
 
-  constexpr std::int64_t row_blocks() const { return (rows + kRowPadding - 1) / kRowPadding * (kRowPadding / 8); }
+  constexpr std::int64_t row_blocks() const {
+    return (rows + kRowPadding - 1) / kRowPadding * (kRowPadding / 8);
+  }
   constexpr std::int64_t slabs() const { return Slabs(cols); }
   constexpr std::int64_t elements() const { return row_blocks() * slabs() * 8 * kSlabChannels; }
 };

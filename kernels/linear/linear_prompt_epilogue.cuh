@@ -1,6 +1,6 @@
 // What becomes of a product's elements. An epilogue's Row(segment, token) gives the place of a token's row.
-// Where it is `live`, Fetch(c) reads what channels c and c + 1 (c even) need from memory, and Store takes that
-// and the two sums: apart, so that many reads are under way at once.
+// Where it is `live`, Fetch(c) reads what channels c and c + 1 (c even) need from memory, and Store takes
+// that and the two sums: apart, so that many reads are under way at once.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_EPILOGUE_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_EPILOGUE_CUH_
 
@@ -36,8 +36,8 @@ struct StoreBf16 {
     }
     __device__ __forceinline__ void Store(std::uint32_t channel, float2 bias, float v0, float v1) const {
       if (channel >= to.channels) return;
-      *reinterpret_cast<__nv_bfloat162*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
-                                         channel % 8) =
+      *reinterpret_cast<__nv_bfloat162*>(row + channel / 64 * (to.token_blocks * 512) +
+                                         channel % 64 / 8 * 64 + channel % 8) =
           __floats2bfloat162_rn(__fadd_rn(v0, bias.x), __fadd_rn(v1, bias.y));
     }
   };

@@ -21,7 +21,8 @@ __device__ __forceinline__ void MmaBf16(float (&d)[4], const std::uint32_t (&a)[
 
 // A warp: 16 tokens x kGeneralColumns outputs. Grid: (token tiles, columns, segments); 8 warps along tokens.
 template <class Epilogue>
-__global__ void __launch_bounds__(256) LinearPromptGeneral(const LinearPromptShape shape, const Epilogue epilogue) {
+__global__ void __launch_bounds__(256)
+    LinearPromptGeneral(const LinearPromptShape shape, const Epilogue epilogue) {
   WaitForPreviousKernel();
   AllowNextKernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

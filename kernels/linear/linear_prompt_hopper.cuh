@@ -16,8 +16,8 @@ inline constexpr int kLinearPromptThreads = 2 * 128 + 32;
 inline constexpr int kClusterBlocks = 2;
 inline constexpr int kWeightTileBlocks = 16;  // row blocks of a tile of the packed weight
 
-// kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short K
-// the epilogue counts most, and another block's product hides it.
+// kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short
+// K the epilogue counts most, and another block's product hides it.
 template <int kCols, int kBlocks>
 struct LinearStages {
   static constexpr int kSlabBlockBytes = 8 * 64 * 2;  // 8 rows of a slab
@@ -44,13 +44,15 @@ struct RingPlace {
   }
 };
 
-// A cluster's tile. Tiles are taken by groups of token pairs whose activations stay in L2 while all the weights
-// pass; within a group tokens run fastest, so that the clusters running together share weights.
+// A cluster's tile. Tiles are taken by groups of token pairs whose activations stay in L2 while all the
+// weights pass; within a group tokens run fastest, so that the clusters running together share weights.
 struct ClusterTile {
   static constexpr int kGroupPairs = 8;
   int token_pair, segment, column_tile;
 
-  __device__ static int Pairs(const LinearPromptShape& shape) { return (shape.token_tiles + 1) / kClusterBlocks; }
+  __device__ static int Pairs(const LinearPromptShape& shape) {
+    return (shape.token_tiles + 1) / kClusterBlocks;
+  }
   __device__ static ClusterTile At(const LinearPromptShape& shape, int index) {
     const int columns = shape.segments * shape.column_tiles;
     const int group = index / (kGroupPairs * columns);
@@ -180,8 +182,8 @@ __device__ __forceinline__ void MultiplySegment(const LinearRing<kCols, kBlocks>
 }
 
 template <int kCols, int kBlocks, class Epilogue>
-__device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<kCols, kBlocks>& ring, std::uint32_t rank,
-                              const Epilogue& epilogue) {
+__device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<kCols, kBlocks>& ring,
+                              std::uint32_t rank, const Epilogue& epilogue) {
   RingPlace<LinearStages<kCols, kBlocks>::kStages> place;
   const int group = threadIdx.x / 128, warp = threadIdx.x % 128 / 32, lane = threadIdx.x % 32;
   const int tiles = ClusterTile::Count(shape);
@@ -191,8 +193,8 @@ __device__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<k
     MultiplySegment<kCols, kBlocks>(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
     // Not before: blocks placed earlier would crowd on the multiprocessors that are free first.
     if (index + static_cast<int>(gridDim.x) / kClusterBlocks >= tiles) AllowNextKernel();
-    const std::uint32_t token = (tile.token_pair * kClusterBlocks + rank) * kTokenTile + group * 64 + warp * 16 +
-                                lane / 4;
+    const std::uint32_t token =
+        (tile.token_pair * kClusterBlocks + rank) * kTokenTile + group * 64 + warp * 16 + lane / 4;
     const std::uint32_t channel = tile.column_tile * kCols + lane % 4 * 2;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {

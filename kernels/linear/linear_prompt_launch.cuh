@@ -61,9 +61,10 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
                          const Epilogue& epilogue, int segments = 1) {
   LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
   if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) {
-    const LaunchShape launch{dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
-                                  shape.segments),
-                             256};
+    const LaunchShape launch{
+        dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
+             shape.segments),
+        256};
     return LaunchDependent(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
   }
   const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks;
@@ -71,11 +72,16 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
     return LaunchLinearPromptHopper<96, 2>(stream, shape, w, epilogue, 2 * clusters);
   }
   switch (PromptColumns(w.rows, shape.segments, clusters)) {
-    case 256: return LaunchLinearPromptHopper<256, 1>(stream, shape, w, epilogue, clusters);
-    case 192: return LaunchLinearPromptHopper<192, 1>(stream, shape, w, epilogue, clusters);
-    case 160: return LaunchLinearPromptHopper<160, 1>(stream, shape, w, epilogue, clusters);
-    case 128: return LaunchLinearPromptHopper<128, 1>(stream, shape, w, epilogue, clusters);
-    default: return LaunchLinearPromptHopper<96, 1>(stream, shape, w, epilogue, clusters);
+    case 256:
+      return LaunchLinearPromptHopper<256, 1>(stream, shape, w, epilogue, clusters);
+    case 192:
+      return LaunchLinearPromptHopper<192, 1>(stream, shape, w, epilogue, clusters);
+    case 160:
+      return LaunchLinearPromptHopper<160, 1>(stream, shape, w, epilogue, clusters);
+    case 128:
+      return LaunchLinearPromptHopper<128, 1>(stream, shape, w, epilogue, clusters);
+    default:
+      return LaunchLinearPromptHopper<96, 1>(stream, shape, w, epilogue, clusters);
   }
 }
 

@@ -92,7 +92,8 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
 #pragma unroll
     for (int p = 0; p < 4; ++p) {
       const int r = i / 8 * 8 + 2 * p;
-      out.pair[p] = __floats2bfloat162_rn(r < args.dt_rank ? from[r] : 0.0f, r + 1 < args.dt_rank ? from[r + 1] : 0.0f);
+      out.pair[p] =
+          __floats2bfloat162_rn(r < args.dt_rank ? from[r] : 0.0f, r + 1 < args.dt_rank ? from[r + 1] : 0.0f);
     }
     reinterpret_cast<Bf16x8*>(args.dt)[(i / 64 * args.token_blocks + blockIdx.x) * 64 + i % 64] = out;
   }

@@ -1,5 +1,4 @@
 #include "kernels/mamba_layer/mamba_layer_prompt.h"
-
 #include "kernels/mamba_layer/mamba_layer_prompt_pass.cuh"
 
 namespace mambad::kernels {
@@ -26,7 +25,8 @@ __global__ void PlacePromptTokensKernel(PromptChunks prompt, TokenPlace* places)
 
 }  // namespace
 
-std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks) {
+std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens,
+                                      std::int64_t chunks) {
   return MambaLayerPromptScratch(shape, tokens, chunks, nullptr).bytes;
 }
 

@@ -1,12 +1,16 @@
 // One Mamba layer over packed prompt tokens on a GPU, precision bf16: norm, mixer, and the sum with the
 // residual stream.
 //
-//   norm | in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate | out_proj, +
+//   norm | in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate |
+//   out_proj, +
 //
 // A token's results depend on its own chunk and slot alone, and a prompt cut anywhere gives the same bits:
 // every sum has a fixed order, the scan is sequential in time, and no tile's arithmetic knows T.
-// Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before the
-// convolution; the window, delta, the decay and the state are fp32.
+// Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before
+// the convolution; the window, delta, the decay and the state are fp32.
+//
+// For N = 16 the state is read out by a tensor core product whose operands, h and C, are rounded to tf32.
+// Exponential, softplus and SiLU are those of math/device_exp.cuh.
 //
 // All pointers are device memory. Functions enqueue on `stream` (a cudaStream_t; they can be captured into a
 // graph), allocate nothing, and return 0 or a cudaError_t.

@@ -31,8 +31,9 @@ class LayerPromptPass {
         stream_(stream) {}
 
   cudaError_t Run() const {
-    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::Convolution, &LayerPromptPass::XProj,
-                            &LayerPromptPass::DtBc, &LayerPromptPass::DtProj, &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
+    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::Convolution,
+                            &LayerPromptPass::XProj, &LayerPromptPass::DtBc, &LayerPromptPass::DtProj,
+                            &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
       const cudaError_t error = (this->*step)();
       if (error != cudaSuccess) return error;
     }
@@ -56,11 +57,13 @@ class LayerPromptPass {
                                   Unsigned(2 * shape_.d_inner)});
   }
   cudaError_t Convolution() const {
-    const CausalConv1dPrompt conv{scratch_.xz, scratch_.x, weights_.conv_weight, weights_.conv_bias,
-                                  scratch_.places, DeviceSlots(args_.window), token_blocks_, Int(tokens_),
-                                  Int(shape_.d_inner), Int(shape_.d_conv)};
+    const CausalConv1dPrompt conv{scratch_.xz,        scratch_.x,      weights_.conv_weight,
+                                  weights_.conv_bias, scratch_.places, DeviceSlots(args_.window),
+                                  token_blocks_,      Int(tokens_),    Int(shape_.d_inner),
+                                  Int(shape_.d_conv)};
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
-    return LaunchDependent(stream_, shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
+    return LaunchDependent(stream_,
+                           shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
                            launch, conv);
   }
   cudaError_t XProj() const {
@@ -83,10 +86,21 @@ class LayerPromptPass {
                                    Unsigned(shape_.d_inner)});
   }
   cudaError_t Scan() const {
-    const SelectiveScanPrompt scan{scratch_.xz, scratch_.x, scratch_.delta, scratch_.bc, weights_.decay_log2,
-                                   weights_.skip, scratch_.y, args_.prompt.offsets, args_.prompt.slot_index,
-                                   DeviceSlots(args_.state), DeviceSlots(args_.window), token_blocks_,
-                                   Int(shape_.d_inner), Int(shape_.d_state), Int(shape_.d_conv)};
+    const SelectiveScanPrompt scan{scratch_.xz,
+                                   scratch_.x,
+                                   scratch_.delta,
+                                   scratch_.bc,
+                                   weights_.decay_log2,
+                                   weights_.skip,
+                                   scratch_.y,
+                                   args_.prompt.offsets,
+                                   args_.prompt.slot_index,
+                                   DeviceSlots(args_.state),
+                                   DeviceSlots(args_.window),
+                                   token_blocks_,
+                                   Int(shape_.d_inner),
+                                   Int(shape_.d_state),
+                                   Int(shape_.d_conv)};
     return LaunchSelectiveScanPrompt(stream_, scan, args_.prompt.chunks);
   }
   cudaError_t OutProj() const {
@@ -94,7 +108,6 @@ class LayerPromptPass {
                         AddToResidual{args_.residual, weights_.out_bias, scratch_.places, Unsigned(tokens_),
                                       Unsigned(shape_.d_model)});
   }
-
 
  private:
   static CoreMatrices Cores(const PackedWeight& w) { return {w.data, w.rows, w.cols}; }

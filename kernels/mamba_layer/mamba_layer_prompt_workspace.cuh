@@ -16,19 +16,20 @@ namespace mambad::kernels {
 inline constexpr int kXProjSegments = 8;
 
 struct MambaLayerPromptScratch {
-  TokenPlace* places;        // (T); first, so that it lies in one place for every layer shape
-  __nv_bfloat16* u;          // tiles (M)
-  __nv_bfloat16* xz;         // tiles (2 D)
-  __nv_bfloat16* x;          // tiles (D)
-  float* segments;           // (segments, T, stride)
-  __nv_bfloat16* dt;         // tiles (R)
-  float* bc;                 // (rows / 4, 2, N, 4)
-  float* delta;              // tiles (D)
-  __nv_bfloat16* y;          // tiles (D)
+  TokenPlace* places;  // (T); first, so that it lies in one place for every layer shape
+  __nv_bfloat16* u;    // tiles (M)
+  __nv_bfloat16* xz;   // tiles (2 D)
+  __nv_bfloat16* x;    // tiles (D)
+  float* segments;     // (segments, T, stride)
+  __nv_bfloat16* dt;   // tiles (R)
+  float* bc;           // (rows / 4, 2, N, 4)
+  float* delta;        // tiles (D)
+  __nv_bfloat16* y;    // tiles (D)
   std::int64_t segment_stride;
   std::size_t bytes;
 
-  MambaLayerPromptScratch(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks, void* base) {
+  MambaLayerPromptScratch(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks,
+                          void* base) {
     char* const first = static_cast<char*>(base);
     bytes = 0;
     const auto take = [&]<class T>(T*& out, std::int64_t count) {

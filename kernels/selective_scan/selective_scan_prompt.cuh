@@ -36,13 +36,13 @@ struct SelectiveScanPrompt {
 
 template <int kLanes, int kStates>
 struct ScanLayout {
-  static constexpr int kChannels = 32 / kLanes;              // of a warp
-  static constexpr int kStateSize = kLanes * kStates;        // padded N
-  static constexpr int kTile = 32;                           // tokens of B and C in a stage
+  static constexpr int kChannels = 32 / kLanes;        // of a warp
+  static constexpr int kStateSize = kLanes * kStates;  // padded N
+  static constexpr int kTile = 32;                     // tokens of B and C in a stage
   static constexpr int kStages = kStateSize < 128 ? 4 : 2;
-  static constexpr int kGroupFloats = 2 * kStateSize * 4;    // B and C of 4 tokens
+  static constexpr int kGroupFloats = 2 * kStateSize * 4;  // B and C of 4 tokens
   static constexpr int kStageFloats = kTile / 4 * kGroupFloats;
-  static constexpr int kSteps = kTile / kLanes;              // of a tile
+  static constexpr int kSteps = kTile / kLanes;  // of a tile
   // Per warp: delta and delta * x of a step, twice.
   static constexpr int kWarpFloats = 2 * 2 * 32;
   static constexpr int SharedBytes(int warps) {
@@ -93,7 +93,9 @@ __device__ __forceinline__ float LaneOutput(const float (&c)[kStates], const flo
 // `condition ? a : b` without a branch, which the compiler would put around the shuffles.
 __device__ __forceinline__ float Select(std::uint32_t condition, float a, float b) {
   float r;
-  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nselp.f32 %0, %1, %2, p;\n}" : "=f"(r) : "f"(a), "f"(b), "r"(condition));
+  asm("{\n.reg .pred p;\nsetp.ne.u32 p, %3, 0;\nselp.f32 %0, %1, %2, p;\n}"
+      : "=f"(r)
+      : "f"(a), "f"(b), "r"(condition));
   return r;
 }
 
@@ -123,14 +125,16 @@ struct ScanLane {
 
   // Advances by the `count` tokens of a step and returns the sum over n of token j.
   template <bool kFull>
-  __device__ __forceinline__ float Step(const float* bc, const float* delta, const float* delta_x, int count) {
+  __device__ __forceinline__ float Step(const float* bc, const float* delta, const float* delta_x,
+                                        int count) {
     float y[kLanes];
 #pragma unroll
     for (int group = 0; group < kLanes / 4; ++group) {
       float4 b[kStates], c[kStates];
 #pragma unroll
       for (int s = 0; s < kStates; ++s) {
-        const float4* at = reinterpret_cast<const float4*>(bc + group * Layout::kGroupFloats) + j + kLanes * s;
+        const float4* at =
+            reinterpret_cast<const float4*>(bc + group * Layout::kGroupFloats) + j + kLanes * s;
         b[s] = at[0];
         c[s] = at[Layout::kStateSize];
       }
@@ -191,7 +195,8 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
 #pragma unroll
   for (int s = 0; s < kStates; ++s) {
     const int n = it.j + kLanes * s;
-    it.decay[s] = n < args.state_size ? args.decay_log2[static_cast<std::int64_t>(n) * args.channels + d] : 0.0f;
+    it.decay[s] =
+        n < args.state_size ? args.decay_log2[static_cast<std::int64_t>(n) * args.channels + d] : 0.0f;
   }
   const float skip = args.skip[d];
   WaitForPreviousKernel();
@@ -200,7 +205,9 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
   const std::int64_t begin = args.offsets[blockIdx.y], end = args.offsets[blockIdx.y + 1];
   if (slot == kNoSlot || begin == end) return;
 
-  const auto state_at = [&](int n) { return args.state.At(slot) + static_cast<std::int64_t>(n) * args.channels + d; };
+  const auto state_at = [&](int n) {
+    return args.state.At(slot) + static_cast<std::int64_t>(n) * args.channels + d;
+  };
 #pragma unroll
   for (int s = 0; s < kStates; ++s) {
     const int n = it.j + kLanes * s;
@@ -214,7 +221,8 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
     if (tile < stages) {
       const float* from = bc + static_cast<std::int64_t>(tile) * Layout::kStageFloats;
       float* to = tiles + tile % Layout::kStages * Layout::kStageFloats;
-      for (int i = threadIdx.x * 4; i < Layout::kStageFloats; i += blockDim.x * 4) CopyAsync16(to + i, from + i);
+      for (int i = threadIdx.x * 4; i < Layout::kStageFloats; i += blockDim.x * 4)
+        CopyAsync16(to + i, from + i);
     }
     CommitCopies();
   };
@@ -259,7 +267,8 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
                                         : it.template Step<false>(step_bc, delta, delta_x, count);
       const float gate = FastSilu(WidenBf16(now[step].z));
       const float y = __fmul_rn(__fmaf_rn(skip, x, sum), gate);
-      const std::uint32_t token = static_cast<std::uint32_t>(begin) + tile * Layout::kTile + step * kLanes + it.j;
+      const std::uint32_t token =
+          static_cast<std::uint32_t>(begin) + tile * Layout::kTile + step * kLanes + it.j;
       if (it.j < count && stored) y_column[TokenOffset(token)] = __float2bfloat16_rn(live ? y : 0.0f);
     }
   }

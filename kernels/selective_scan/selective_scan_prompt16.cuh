@@ -1,9 +1,10 @@
 // The selective scan over packed prompt chunks for N = 16, where nearly every model is. As the general kernel
-// (selective_scan_prompt.cuh) with eight lanes a channel, but it reads the state out on the tensor cores, which
-// spares the sum's shuffles and most loads of C, and it is pipelined by hand: a warp has few others to hide
-// behind, so every step of eight tokens overlaps four stages of its neighbours.
+// (selective_scan_prompt.cuh) with eight lanes a channel, but it reads the state out on the tensor cores,
+// which spares the sum's shuffles and most loads of C, and it is pipelined by hand: a warp has few others to
+// hide behind, so every step of eight tokens overlaps four stages of its neighbours.
 //
-//   load     global memory to registers, kRing - 1 steps ahead
+//   load     global memory to registers, a tile of eight steps ahead and all at once: a scoreboard that newer
+//            loads share would make the older ones wait for them
 //   prepare  delta and delta * x to shared memory, where all lanes of the channel find them; two steps ahead
 //   expand   exp(delta A) and (delta x) B of every token; one step ahead
 //   recur    h, and its product with C
@@ -25,25 +26,28 @@ namespace mambad::kernels {
 
 struct Scan16 {
   static constexpr int kLanes = 8;
-  static constexpr int kChannels = 4;  // of a warp
-  static constexpr int kMaxWarps = 12;  // of a block
-  static constexpr int kStep = 8;      // tokens
-  static constexpr int kSteps = 8;     // of a tile, which the loop unrolls: the ring of loads too
+  static constexpr int kChannels = 4;   // of a warp
+  static constexpr int kMaxWarps = 10;  // of a block
+  static constexpr int kStep = 8;       // tokens
+  static constexpr int kSteps = 8;      // of a tile, which the loop unrolls: the ring of loads too
   static constexpr int kTile = kStep * kSteps;
   static constexpr int kStages = 3;
   static constexpr int kGroupFloats = 2 * 16 * 4;  // B and C of 4 tokens
   static constexpr int kStageFloats = kTile / 4 * kGroupFloats;
   static constexpr int kBufferFloats = 2 * 32;  // delta and delta * x of a step
   static constexpr int kWarpFloats = 2 * kBufferFloats;
-  static constexpr int kStepElements = 512;  // from a token to the one a step later, wherever the chunk begins
+  static constexpr int kStepElements =
+      512;  // from a token to the one a step later, wherever the chunk begins
 
   static constexpr int SharedBytes(int warps) {
-    return 64 + (kStages * kStageFloats + warps * kWarpFloats) * static_cast<int>(sizeof(float));
+    return (kStages * kStageFloats + warps * kWarpFloats) * static_cast<int>(sizeof(float));
   }
 };
 
 // C of a group of four tokens: [token][n], so that the lanes of a fragment read 32 banks.
-__host__ __device__ constexpr int Scan16CIndex(int token, int n) { return token * 16 + (n ^ (token & 2) * 4); }
+__host__ __device__ constexpr int Scan16CIndex(int token, int n) {
+  return token * 16 + (n ^ (token & 2) * 4);
+}
 
 // d = a b.
 __device__ __forceinline__ void MmaTf32(float (&d)[4], const float (&a)[4], const std::uint32_t (&b)[2]) {
@@ -81,8 +85,8 @@ __device__ __forceinline__ float Part(const float4& v, int i) {
 }
 
 // `bc` is the step's, `prepared` its buffer.
-__device__ __forceinline__ void ExpandStep(const Scan16Lane& lane, const float (&decay_log2)[2], const float* bc,
-                                           const float* prepared, ScanStepTerms& out) {
+__device__ __forceinline__ void ExpandStep(const Scan16Lane& lane, const float (&decay_log2)[2],
+                                           const float* bc, const float* prepared, ScanStepTerms& out) {
 #pragma unroll
   for (int group = 0; group < 2; ++group) {
     const float* at = bc + group * Scan16::kGroupFloats;
@@ -109,7 +113,8 @@ struct ScanProducts {
 
 // Advances h by the step's tokens, of which `count` exist.
 template <bool kFull>
-__device__ __forceinline__ void RecurStep(const ScanStepTerms& terms, int count, float (&h)[2], ScanProducts& out) {
+__device__ __forceinline__ void RecurStep(const ScanStepTerms& terms, int count, float (&h)[2],
+                                          ScanProducts& out) {
 #pragma unroll
   for (int pair = 0; pair < 4; ++pair) {
     float states[4];
@@ -135,7 +140,7 @@ __device__ __forceinline__ float ReadoutStep(const Scan16Lane& lane, const ScanP
     float of_pair[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const float (&d)[4] = products.pair[group * 2 + i];
+      const float(&d)[4] = products.pair[group * 2 + i];
       of_pair[i] = Select(lane.token & 1, Select(lane.half, d[3], d[2]), Select(lane.half, d[1], d[0]));
     }
     of_group[group] = Select(lane.token & 2, of_pair[1], of_pair[0]);
@@ -171,88 +176,16 @@ struct ScanColumns {
   }
 };
 
-// The stages of B and C: one thread fetches whole tiles, every warp waits for them and gives them back.
-class ScanStages {
- public:
-  static constexpr int kBarrierBytes = 64;
-
-  // Every thread, with the chunk's first tile at `bc`.
-  __device__ __forceinline__ ScanStages(char* shared, const float* bc, int length)
-      : data_(reinterpret_cast<float*>(shared + kBarrierBytes)), bc_(bc), length_(length) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    full_ = reinterpret_cast<std::uint64_t*>(shared);
-    if (threadIdx.x == 0) {
-      for (int i = 0; i < Scan16::kStages; ++i) {
-        InitBarrier(full_ + i, 1);
-        InitBarrier(full_ + Scan16::kStages + i, blockDim.x / 32);
-      }
-      FenceBarrierInit();
-    }
-    __syncthreads();
-#endif
-  }
-  __device__ __forceinline__ const float* Stage(int tile) const {
-    return data_ + tile % Scan16::kStages * Scan16::kStageFloats;
-  }
-
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  // Thread 0 waits until all warps gave the stage back.
-  __device__ __forceinline__ void Fetch(int tile) const {
-    if (threadIdx.x != 0 || tile * Scan16::kTile >= length_) return;
-    const int stage = tile % Scan16::kStages;
-    if (tile >= Scan16::kStages) WaitBarrier(full_ + Scan16::kStages + stage, tile / Scan16::kStages % 2 ^ 1);
-    const int bytes = Floats(tile) * 4;
-    ArriveExpectBytes(full_ + stage, bytes);
-    BulkCopy(data_ + stage * Scan16::kStageFloats, From(tile), bytes, full_ + stage);
-  }
-  __device__ __forceinline__ void Wait(int tile) const {
-    if (tile * Scan16::kTile < length_) WaitBarrier(full_ + tile % Scan16::kStages, tile / Scan16::kStages % 2);
-  }
-  // After __syncwarp.
-  __device__ __forceinline__ void GiveBack(int tile) const {
-    if (threadIdx.x % 32 == 0) Arrive(full_ + Scan16::kStages + tile % Scan16::kStages);
-  }
-#else
-  __device__ __forceinline__ void Fetch(int tile) const {
-    if (tile * Scan16::kTile < length_) {
-      float* to = data_ + tile % Scan16::kStages * Scan16::kStageFloats;
-      for (int i = threadIdx.x * 4; i < Floats(tile); i += blockDim.x * 4) CopyAsync16(to + i, From(tile) + i);
-    }
-    CommitCopies();
-  }
-  __device__ __forceinline__ void Wait(int) const {
-    WaitCopies<0>();
-    __syncthreads();
-  }
-  __device__ __forceinline__ void GiveBack(int) const {}
-#endif
-
- private:
-  __device__ __forceinline__ const float* From(int tile) const {
-    return bc_ + static_cast<std::int64_t>(tile) * Scan16::kStageFloats;
-  }
-  // In whole groups of 32 tokens: no chunk's rows end elsewhere.
-  __device__ __forceinline__ int Floats(int tile) const {
-    return min(Scan16::kStageFloats, (length_ - tile * Scan16::kTile + 31) / 32 * 8 * Scan16::kGroupFloats);
-  }
-
-  float* data_;
-  std::uint64_t* full_ = nullptr;  // kStages, then as many empty ones
-  const float* bc_;
-  int length_;
-};
-
 // Grid: (channels, chunks).
 static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
     SelectiveScanPrompt16Kernel(const SelectiveScanPrompt args) {
   constexpr int kSteps = Scan16::kSteps;
-  extern __shared__ __align__(128) char shared[];
+  extern __shared__ __align__(16) float tiles[];
   const int warps = blockDim.x / 32, warp = threadIdx.x / 32;
   const Scan16Lane lane(threadIdx.x % 32);
   const int channel = (blockIdx.x * warps + warp) * Scan16::kChannels + lane.channel;
   const int d = min(channel, args.channels - 1);
-  float* prepared = reinterpret_cast<float*>(shared + ScanStages::kBarrierBytes) +
-                    Scan16::kStages * Scan16::kStageFloats + warp * Scan16::kWarpFloats;
+  float* prepared = tiles + Scan16::kStages * Scan16::kStageFloats + warp * Scan16::kWarpFloats;
   float decay_log2[2], h[2];
 #pragma unroll
   for (int k = 0; k < 2; ++k) {
@@ -270,25 +203,41 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
 #pragma unroll
   for (int k = 0; k < 2; ++k) h[k] = state[static_cast<std::int64_t>(8 * k) * args.channels];
 
-  const ScanStages stages(shared, args.bc + BcStart(begin, blockIdx.y) / 4 * Scan16::kGroupFloats, length);
+  const float* bc = args.bc + BcStart(begin, blockIdx.y) / 4 * Scan16::kGroupFloats;
+  const auto fetch = [&](int tile) {
+    if (tile < tile_count) {
+      const float* from = bc + static_cast<std::int64_t>(tile) * Scan16::kStageFloats;
+      float* to = tiles + tile % Scan16::kStages * Scan16::kStageFloats;
+      // Whole groups of 32 tokens only: no chunk's rows end elsewhere.
+      const int floats =
+          min(Scan16::kStageFloats, (length - tile * Scan16::kTile + 31) / 32 * 8 * Scan16::kGroupFloats);
+#pragma unroll 1
+      for (int i = threadIdx.x * 4; i < floats; i += blockDim.x * 4) CopyAsync16(to + i, from + i);
+    }
+    CommitCopies();
+  };
   ScanColumns columns(args, channel, static_cast<std::uint32_t>(begin) + lane.token);
-  ScanInput ring[kSteps] = {};
-  // Step `step` of the columns' tile or, from kSteps on, of the next; `left` tokens exist from that tile on.
-  const auto load = [&](int step, int left) {
-    if (step * Scan16::kStep + lane.token < left) {
-      const int at = step * Scan16::kStepElements;
-      ring[step % kSteps] = {LoadBits(columns.x + at), LoadBits(columns.z + at), columns.delta[at]};
+  ScanInput ring[kSteps] = {}, next_ring[kSteps] = {};  // of this tile, and of the next
+  ScanInput last = {};                                  // of the previous tile's last step
+  // A tile, the columns' one or the one after; `left` tokens exist from the columns' tile on.
+  const auto load = [&](ScanInput(&to)[kSteps], int first_step, int left) {
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if ((first_step + step) * Scan16::kStep + lane.token < left) {
+        const int at = (first_step + step) * Scan16::kStepElements;
+        to[step] = {LoadBits(columns.x + at), LoadBits(columns.z + at), columns.delta[at]};
+      }
     }
   };
   const auto buffer = [&](int step) { return prepared + step % 2 * Scan16::kBufferFloats; };
   const auto prepare = [&](int step) {
-    const ScanInput& in = ring[step % kSteps];
+    const ScanInput& in = step < kSteps ? ring[step] : next_ring[step % kSteps];
     buffer(step)[lane.channel * 8 + lane.token] = in.delta;
     buffer(step)[32 + lane.channel * 8 + lane.token] = __fmul_rn(in.delta, WidenBf16(in.x));
   };
   // Of the step before `step` of the columns' tile.
   const auto finish = [&](int step, const ScanProducts& product, bool exists) {
-    const ScanInput& in = ring[(step + kSteps - 1) % kSteps];
+    const ScanInput& in = step > 0 ? ring[step - 1] : last;
     const float sum = ReadoutStep(lane, product);
     const float out = __fmul_rn(__fmaf_rn(skip, WidenBf16(in.x), sum), FastSilu(WidenBf16(in.z)));
     if (exists && columns.stored) {
@@ -296,37 +245,39 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
     }
   };
 
-  stages.Fetch(0);
-  stages.Fetch(1);
-#pragma unroll
-  for (int step = 0; step < kSteps - 1; ++step) load(step, length);
+  fetch(0);
+  fetch(1);
+  load(ring, 0, length);
   prepare(0);
   prepare(1);
-  stages.Wait(0);
-  __syncwarp();
+  WaitCopies<1>();
+  __syncthreads();
   ScanStepTerms terms;
-  ExpandStep(lane, decay_log2, stages.Stage(0), buffer(0), terms);
+  ExpandStep(lane, decay_log2, tiles, buffer(0), terms);
   ScanProducts product;
 #pragma unroll 1
   for (int tile = 0; tile < tile_count; ++tile) {
     const int left = length - tile * Scan16::kTile;
-    const float* stage = stages.Stage(tile);
-    const float* next_stage = stages.Stage(tile + 1);
+    const float* stage = tiles + tile % Scan16::kStages * Scan16::kStageFloats;
+    const float* next_stage = tiles + (tile + 1) % Scan16::kStages * Scan16::kStageFloats;
+    load(next_ring, kSteps, left);
     const auto run = [&]<bool kFull>(int step) {
-      __syncwarp();  // the next step is prepared, and the buffer of this one is free
       if (step + 1 == kSteps) {
-        stages.GiveBack(tile);  // the last step's terms are in registers
-        stages.Wait(tile + 1);
-        stages.Fetch(tile + 2);
+        // The next tile is there for all, and so is the room of the one before this.
+        WaitCopies<0>();
+        __syncthreads();
+        fetch(tile + 2);
+      } else {
+        __syncwarp();  // the next step is prepared, and the buffer of this one is free
       }
       ScanStepTerms next;
-      ExpandStep(lane, decay_log2, step + 1 < kSteps ? stage + (step + 1) * 2 * Scan16::kGroupFloats : next_stage,
+      ExpandStep(lane, decay_log2,
+                 step + 1 < kSteps ? stage + (step + 1) * 2 * Scan16::kGroupFloats : next_stage,
                  buffer(step + 1), next);
       ScanProducts current;
       RecurStep<kFull>(terms, left - step * Scan16::kStep, h, current);
-      prepare(step + 2);  // before the load, whose arrival it would wait for otherwise
       finish(step, product, tile + step > 0);
-      load(step + kSteps - 1, left);
+      prepare(step + 2);
       product = current;
       terms = next;
     };
@@ -357,6 +308,9 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
       run_some(run_some, std::integral_constant<int, 0>());
     }
     columns.NextTile();
+    last = ring[kSteps - 1];
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) ring[step] = next_ring[step];
   }
   if (!columns.live) return;
 #pragma unroll

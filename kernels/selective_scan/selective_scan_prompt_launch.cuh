@@ -23,8 +23,8 @@ cudaError_t LaunchScan(cudaStream_t stream, const SelectiveScanPrompt& scan, std
   const std::int64_t padded = Slabs(scan.channels) * kSlabChannels;
   const std::int64_t per_block = static_cast<std::int64_t>(warps) * Layout::kChannels;
   const LaunchShape launch{
-      dim3(static_cast<unsigned>((padded + per_block - 1) / per_block), static_cast<unsigned>(chunks)), warps * 32,
-      Layout::SharedBytes(warps)};
+      dim3(static_cast<unsigned>((padded + per_block - 1) / per_block), static_cast<unsigned>(chunks)),
+      warps * 32, Layout::SharedBytes(warps)};
   return LaunchDependent(stream, SelectiveScanPromptKernel<kLanes, kStates>, launch, scan);
 }
 
@@ -41,27 +41,35 @@ inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& 
   const int most = DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   const int fair = share <= 4 ? static_cast<int>(all / share) - 2048 : 0;
   const int shared = std::max(Scan16::SharedBytes(warps), std::min(fair, most) / 1024 * 1024);
-  const LaunchShape launch{dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(chunks)), warps * 32, shared};
+  const LaunchShape launch{dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(chunks)), warps * 32,
+                           shared};
   return LaunchDependent(stream, SelectiveScanPrompt16Kernel, launch, scan);
 }
 
-// One round of blocks, as far as the channels go; many prompts in blocks small enough to share.
+// Small blocks, which the multiprocessors share evenly; fewer warps still where the channels do not go round.
 inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& scan, std::int64_t chunks) {
   const std::int64_t multiprocessors = std::max(1, DeviceAttribute(cudaDevAttrMultiProcessorCount));
   const std::int64_t warps = (scan.channels + Scan16::kChannels - 1) / Scan16::kChannels * chunks;
   const std::int64_t share = (warps + multiprocessors - 1) / multiprocessors;
-  return LaunchScan16(stream, scan, chunks, share <= Scan16::kMaxWarps ? static_cast<int>(std::max<std::int64_t>(share, 2)) : 4);
+  return LaunchScan16(stream, scan, chunks, static_cast<int>(std::clamp<std::int64_t>(share, 2, 4)));
 }
 
 inline cudaError_t LaunchSelectiveScanPrompt(cudaStream_t stream, const SelectiveScanPrompt& scan,
                                              std::int64_t chunks) {
   switch (PaddedStateSize(scan.state_size)) {
-    case 8: return LaunchScan<4, 2>(stream, scan, chunks, 4);
-    case 16: return scan.state_size == 16 ? LaunchScan16(stream, scan, chunks) : LaunchScan<8, 2>(stream, scan, chunks, 4);
-    case 32: return LaunchScan<8, 4>(stream, scan, chunks, 4);
-    case 64: return LaunchScan<16, 4>(stream, scan, chunks, 4);
-    case 128: return LaunchScan<32, 4>(stream, scan, chunks, 4);
-    default: return LaunchScan<32, 8>(stream, scan, chunks, 4);
+    case 8:
+      return LaunchScan<4, 2>(stream, scan, chunks, 4);
+    case 16:
+      return scan.state_size == 16 ? LaunchScan16(stream, scan, chunks)
+                                   : LaunchScan<8, 2>(stream, scan, chunks, 4);
+    case 32:
+      return LaunchScan<8, 4>(stream, scan, chunks, 4);
+    case 64:
+      return LaunchScan<16, 4>(stream, scan, chunks, 4);
+    case 128:
+      return LaunchScan<32, 4>(stream, scan, chunks, 4);
+    default:
+      return LaunchScan<32, 8>(stream, scan, chunks, 4);
   }
 }
 
