@@ -73,11 +73,12 @@ absl::StatusOr<EngineOptions> Resolve(EngineOptions options, const StateLayout& 
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::shared_ptr<Model> model, std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options,
-             std::unique_ptr<StatePool> pool)
+             std::unique_ptr<StatePool> pool, std::vector<kernels::MemoryUse> device_overhead)
       : model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         options_(std::move(options)),
         pool_bytes_(pool->bytes()),
+        device_overhead_(std::move(device_overhead)),
         mailbox_(std::make_shared<Mailbox>()),
         ledger_(options_.queue_requests_max, options_.queue_tokens_max, options_.state_slots,
                 pool->slot_bytes()),
@@ -157,12 +158,15 @@ class EngineImpl final : public Engine {
             .decode_rows = model_->limits().decode_rows};
   }
   std::vector<MemoryAddend> MemoryLedger() const override {
-    return {{"weights", model_->info().weight_bytes},
-            {"workspace", model_->info().workspace_bytes},
-            {StatePool::kLedgerName, pool_bytes_},
-            {"open requests",
-             options_.queue_tokens_max * sizeof(uint32_t) +
-                 (uint64_t{options_.queue_requests_max} + options_.state_slots) * sizeof(OpenRequest)}};
+    std::vector<MemoryAddend> ledger = {
+        {"weights", model_->info().weight_bytes},
+        {"workspace", model_->info().workspace_bytes},
+        {StatePool::kLedgerName, pool_bytes_},
+        {"open requests",
+         options_.queue_tokens_max * sizeof(uint32_t) +
+             (uint64_t{options_.queue_requests_max} + options_.state_slots) * sizeof(OpenRequest)}};
+    for (const kernels::MemoryUse& use : device_overhead_) ledger.push_back({use.user, use.bytes});
+    return ledger;
   }
   bool healthy() const override { return !ledger_.device_lost(); }
 
@@ -190,6 +194,7 @@ class EngineImpl final : public Engine {
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const EngineOptions options_;
   const uint64_t pool_bytes_;
+  const std::vector<kernels::MemoryUse> device_overhead_;
   const std::shared_ptr<Mailbox> mailbox_;
   Ledger ledger_;
   EngineLoop loop_;
@@ -212,8 +217,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<Model> mo
   MAMBAD_ASSIGN_OR_RETURN(
       auto pool, StatePool::Create(model->device(), model->state_layout(), options.state_slots, kPoison));
   MAMBAD_RETURN_IF_ERROR(model->Prepare(pool->view()));
+  MAMBAD_ASSIGN_OR_RETURN(std::vector<kernels::MemoryUse> overhead, model->device().Overhead());
   return std::make_unique<EngineImpl>(std::move(model), std::move(tokenizer), std::move(options),
-                                      std::move(pool));
+                                      std::move(pool), std::move(overhead));
 }
 
 }  // namespace mambad

@@ -222,7 +222,8 @@ absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
   results->resize(tasks);
   MAMBAD_RETURN_IF_ERROR(tables_.Fill(*stream_, batch, head_->Arrange(batch.logits)));
   // Before any row runs: a slot's hidden row as the last tick left it.
-  MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
+  if (std::ranges::any_of(batch.logits, [](const LogitsTask& task) { return task.source == LogitsSource::kSlot; }))
+    MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
   if (!batch.decode_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunDecode(static_cast<int64_t>(batch.decode_slots.size()), state));
     MAMBAD_RETURN_IF_ERROR(

@@ -170,6 +170,17 @@ std::vector<MemoryUse> Device::Ledger() const {
   return ledger_;
 }
 
+absl::StatusOr<std::vector<MemoryUse>> Device::Overhead() {
+  if (!is_gpu()) return std::vector<MemoryUse>();
+  MAMBAD_RETURN_IF_ERROR(MakeCurrent());
+  std::uint64_t free_bytes = 0;
+  MAMBAD_RETURN_IF_ERROR(GpuStatus(gpu::FreeBytes(&free_bytes), "reading the free memory"));
+  const std::uint64_t taken = gpu_.free_bytes - std::min(gpu_.free_bytes, free_bytes);
+  const std::uint64_t ledger = bytes_in_use();
+  return std::vector<MemoryUse>{{"context and modules", gpu_.total_bytes - gpu_.free_bytes},
+                                {"graphs and rounding", taken - std::min(taken, ledger)}};
+}
+
 std::uint64_t Device::bytes_in_use() const {
   std::lock_guard lock(mutex_);
   return bytes_in_use_;

@@ -106,6 +106,9 @@ class Device {
 
   // One entry per user that ever allocated, in the order of first use.
   std::vector<MemoryUse> Ledger() const;
+  // What a GPU's memory is short of beside the ledger: context and modules (with whatever other processes held when this
+  // device was made), then graphs and the rounding of allocations. Empty on the CPU.
+  absl::StatusOr<std::vector<MemoryUse>> Overhead();
   std::uint64_t bytes_in_use() const;
   std::uint64_t memory_limit_bytes() const { return memory_limit_bytes_; }
 

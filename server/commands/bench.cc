@@ -1,7 +1,7 @@
 // mambad bench: the engine's speed on one machine, as a fraction of the memory's.
 //
 // For each batch size: one prompt is read (prefill), then `batch` sequences that continue it decode side by
-// side, greedily, head and sampling included. A step that decodes fewer rows, or reads a prompt beside them,
+// side, head and sampling (greedy unless flags say otherwise) included. A step that decodes fewer rows, or reads a prompt beside them,
 // is not counted.
 #include <algorithm>
 #include <cstdio>
@@ -38,6 +38,8 @@ struct BenchOptions {
   std::string batch = "1,8,64";
   uint32_t prompt_tokens = 512;
   uint32_t output_tokens = 128;
+  double temperature = 0;
+  double top_p = 1;
   bool json = false;
 };
 
@@ -57,16 +59,17 @@ absl::StatusOr<std::vector<uint32_t>> ParseBatches(const std::string& text) {
 // The requests of one batch size, open until cancelled.
 class OpenBatch {
  public:
-  static absl::StatusOr<OpenBatch> Submit(Engine* engine, uint32_t batch, uint32_t prompt_tokens) {
+  static absl::StatusOr<OpenBatch> Submit(Engine* engine, uint32_t batch, const BenchOptions& options) {
     OpenBatch open(engine);
     const uint32_t vocab_size = engine->limits().vocab_size;
     for (uint32_t first = 0; first < batch; first += kCandidatesMax) {
       GenerationRequest request;
-      for (uint32_t i = 0; i < prompt_tokens; ++i) {
+      for (uint32_t i = 0; i < options.prompt_tokens; ++i) {
         request.prompt.push_back((17 + i * 7919 + first * 104729) % vocab_size);
       }
       request.candidate_count = std::min(batch - first, kCandidatesMax);
-      request.sampling.temperature = 0;
+      request.sampling.temperature = static_cast<float>(options.temperature);
+      request.sampling.top_p = static_cast<float>(options.top_p);
       request.stop.max_output_tokens = 1u << 30;
       request.stop.ignore_eos = true;
       request.output.skip_text = true;
@@ -116,7 +119,7 @@ struct Measured {
 
 absl::StatusOr<Measured> Measure(Engine* engine, uint32_t batch, const BenchOptions& options) {
   Progress progress(absl::StrCat("batch ", batch), "steps");
-  MAMBAD_ASSIGN_OR_RETURN(OpenBatch open, OpenBatch::Submit(engine, batch, options.prompt_tokens));
+  MAMBAD_ASSIGN_OR_RETURN(OpenBatch open, OpenBatch::Submit(engine, batch, options));
   Measured measured;
   uint64_t prefill_tokens = 0;
   double prefill_s = 0;
@@ -206,6 +209,12 @@ Command AddBench(CLI::App* app) {
       ->capture_default_str();
   bench->add_option("--output-tokens", options->output_tokens, "Decode steps to measure")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  bench->add_option("--temperature", options->temperature, "Of the draws; 0: greedy")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  bench->add_option("--top-p", options->top_p, "Of the draws")
+      ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
   bench->add_flag("--json", options->json, "Print one JSON object per batch size");
   return {.app = bench, .run = [options] {
