@@ -29,7 +29,8 @@ class BatchTables {
   // In device memory. Behind the batch's B rows come rows of kNoSlot and token 0, up to the next bucket.
   const uint32_t* decode_tokens() const { return At<uint32_t>(decode_tokens_); }  // (B)
   const int32_t* decode_slots() const { return At<int32_t>(decode_slots_); }      // (B)
-  // (tasks), by position: the row that the head is applied to, -1 where the task has another source.
+  // (tasks), by position: the row that the head is applied to, -1 where the task has another source. Those of decode
+  // rows go on with -1 up to the next bucket; the others are there only if some task is no decode row.
   const int32_t* decode_row_of() const { return At<int32_t>(decode_row_of_); }
   const int32_t* prompt_token_of() const { return At<int32_t>(prompt_token_of_); }
   const int32_t* slot_of() const { return At<int32_t>(slot_of_); }

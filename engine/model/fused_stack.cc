@@ -12,10 +12,10 @@ namespace mambad {
 absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& device, std::span<Block> blocks,
                                                                const kernels::Embedding& embedding,
                                                                const float* final_norm,
-                                                               const ForwardLimits& limits) {
+                                                               const ForwardLimits& limits, Finish finish) {
   if (std::ranges::any_of(blocks, [](Block& block) { return block.fused() == nullptr; })) return nullptr;
   const int64_t rows_max = std::min<int64_t>(limits.decode_rows, kernels::kMaxStepRows);
-  std::unique_ptr<FusedStack> stack(new FusedStack(blocks, embedding, final_norm, rows_max));
+  std::unique_ptr<FusedStack> stack(new FusedStack(blocks, embedding, final_norm, rows_max, std::move(finish)));
   FusedMixer& mixer = *blocks.front().fused();
   const kernels::StepWidths widths = mixer.FusedWidths();
   const int32_t bucket = kernels::StepBucket(static_cast<int32_t>(rows_max));
@@ -70,7 +70,7 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const BatchTables&
     call.next_norm_weight = layer + 1 < blocks_.size() ? blocks_[layer + 1].norm_weight() : final_norm_;
     MAMBAD_RETURN_IF_ERROR(blocks_[layer].FusedStep(call, state));
   }
-  return absl::OkStatus();
+  return finish_(bucket, state);
 }
 
 absl::Status FusedStack::Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens, int64_t chunks,

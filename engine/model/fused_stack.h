@@ -1,7 +1,7 @@
 // FusedStack: the blocks of a model on the fused path of a GPU (fused_mixer.h).
 //
-//   decode   one recorded graph per bucket of rows: embedding, every block, the rows' last hidden state. A batch is
-//            filled up to its bucket with rows of kNoSlot; a session that joins or leaves changes table entries alone.
+//   decode   one recorded graph per bucket of rows: embedding, every block, and what the owner adds to the end. A batch
+//            is filled up to its bucket with rows of kNoSlot; a session that joins or leaves changes table entries alone.
 //   prompts  enqueued block by block
 //
 // Threads: one at a time. Errors: Internal when the device failed.
@@ -10,9 +10,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -27,14 +29,18 @@ namespace mambad {
 
 class FusedStack {
  public:
+  // Enqueues the end of a decode step of `bucket` rows, whose last hidden rows are at residual().
+  using Finish = std::function<absl::Status(int32_t bucket, const StateView& state)>;
+
   // Null when a block offers no fused path here. `blocks`, `embedding` and `final_norm` (M) must outlive it.
   static absl::StatusOr<std::unique_ptr<FusedStack>> Create(kernels::Device& device, std::span<Block> blocks,
                                                             const kernels::Embedding& embedding,
-                                                            const float* final_norm, const ForwardLimits& limits);
+                                                            const float* final_norm, const ForwardLimits& limits,
+                                                            Finish finish);
 
   // Records every bucket's graph for slots at `state`, so that no request waits for it.
   absl::Status Prepare(kernels::Stream& stream, const BatchTables& tables, const StateView& state);
-  // Runs the decode rows of `tables`; residual() then has their last hidden rows.
+  // Runs the decode rows of `tables`.
   absl::Status Decode(kernels::Stream& stream, const BatchTables& tables, int64_t rows, const StateView& state);
   // Runs the chunks of `tables` over `residual` (T, M), which holds their embeddings.
   absl::Status Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens, int64_t chunks,
@@ -44,8 +50,13 @@ class FusedStack {
   size_t bytes() const { return step_memory_.bytes() + prompt_memory_.bytes(); }
 
  private:
-  FusedStack(std::span<Block> blocks, const kernels::Embedding& embedding, const float* final_norm, int64_t rows_max)
-      : blocks_(blocks), embedding_(embedding), final_norm_(final_norm), rows_max_(rows_max) {}
+  FusedStack(std::span<Block> blocks, const kernels::Embedding& embedding, const float* final_norm, int64_t rows_max,
+             Finish finish)
+      : blocks_(blocks),
+        embedding_(embedding),
+        final_norm_(final_norm),
+        rows_max_(rows_max),
+        finish_(std::move(finish)) {}
 
   absl::StatusOr<kernels::Graph> Record(kernels::Stream& stream, const BatchTables& tables, int32_t bucket,
                                         const StateView& state);
@@ -55,6 +66,7 @@ class FusedStack {
   const kernels::Embedding& embedding_;
   const float* const final_norm_;
   const int64_t rows_max_;
+  const Finish finish_;
   kernels::DeviceBuffer step_memory_;
   kernels::StepBuffers buffers_;
   kernels::DeviceBuffer prompt_memory_;

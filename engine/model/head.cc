@@ -117,7 +117,7 @@ absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::s
   const int64_t vocab = linear_.rows();
   const int64_t rows = end - begin;
   const std::span<const uint32_t> order(order_.data() + begin, static_cast<size_t>(rows));
-  MAMBAD_RETURN_IF_ERROR(Logits(stream, hidden + begin * linear_.cols(), rows));
+  if (hidden != nullptr) MAMBAD_RETURN_IF_ERROR(Logits(stream, hidden + begin * linear_.cols(), rows));
   if (observer_) {
     std::vector<float> row_logits(static_cast<size_t>(vocab));
     for (int64_t row = 0; row < rows; ++row) {

@@ -45,8 +45,11 @@ class Head {
   // call. REQUIRES: tasks.size() <= tasks_max.
   std::span<const uint32_t> Arrange(std::span<const LogitsTask> tasks);
 
-  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]. REQUIRES: Arrange(tasks) was the last call; `results` of
-  // the same size.
+  // Enqueues the logits of `rows` hidden rows (rows, M), at most those of a block, to where Run finds them.
+  absl::Status Logits(kernels::Stream& stream, const float* hidden, int64_t rows);
+
+  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]; null: Logits was given them already. REQUIRES: Arrange(tasks)
+  // was called before; `results` of the same size.
   absl::Status Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                    std::span<LogitsResult> results);
 
@@ -58,8 +61,6 @@ class Head {
  private:
   Head() = default;
 
-  // The logits of `rows` hidden rows, at logits_.
-  absl::Status Logits(kernels::Stream& stream, const float* hidden, int64_t rows);
   absl::Status RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                         std::span<LogitsResult> results, int64_t begin, int64_t end);
   absl::Status SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,

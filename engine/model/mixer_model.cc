@@ -151,15 +151,20 @@ absl::Status MixerModel::AllocateWorkspace() {
   const int64_t row_floats = Aligned(rows * info_.d_model);
   const int64_t task_floats = Aligned(int64_t{limits_.logits_tasks()} * info_.d_model);
   const auto mixer_floats = static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
-  const int64_t floats = 2 * row_floats + task_floats + mixer_floats;
+  const int64_t step_floats = device_->is_gpu() ? Aligned(kernels::kMaxStepRows * info_.d_model) : 0;
+  const int64_t floats = 2 * row_floats + task_floats + step_floats + mixer_floats;
   MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
   residual_ = workspace_.as<float>();
   normed_ = residual_ + row_floats;
   head_hidden_ = normed_ + row_floats;
-  mixer_workspace_ = head_hidden_ + task_floats;
+  step_hidden_ = head_hidden_ + task_floats;
+  mixer_workspace_ = step_hidden_ + step_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
   MAMBAD_ASSIGN_OR_RETURN(fused_,
-                          FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(), limits_));
+                          FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(), limits_,
+                                             [this](int32_t bucket, const StateView& state) {
+                                               return FinishStep(bucket, state);
+                                             }));
   if (fused_ != nullptr) MAMBAD_RETURN_IF_ERROR(head_->Fuse(*device_));
   info_.workspace_bytes = workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() +
                           (fused_ != nullptr ? fused_->bytes() : 0) + kernels::Stream::kWorkspaceBytes;
@@ -218,24 +223,41 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
 absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
                                  std::vector<LogitsResult>* results) {
   MAMBAD_RETURN_IF_ERROR(Check(batch, state));
-  const size_t tasks = batch.logits.size();
-  results->resize(tasks);
+  results->resize(batch.logits.size());
   MAMBAD_RETURN_IF_ERROR(tables_.Fill(*stream_, batch, head_->Arrange(batch.logits)));
+  const auto asks = [&](LogitsSource source) {
+    return std::ranges::any_of(batch.logits, [&](const LogitsTask& task) { return task.source == source; });
+  };
+  const bool slots = asks(LogitsSource::kSlot), prompts = asks(LogitsSource::kPromptToken);
+  // The usual decode tick: the graph ends with the logits.
+  const bool logits_follow = fused_ != nullptr && !batch.decode_slots.empty() && !slots && !prompts;
+  const size_t tasks = batch.logits.size();
   // Before any row runs: a slot's hidden row as the last tick left it.
-  if (std::ranges::any_of(batch.logits, [](const LogitsTask& task) { return task.source == LogitsSource::kSlot; }))
-    MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
+  if (slots) MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
   if (!batch.decode_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunDecode(static_cast<int64_t>(batch.decode_slots.size()), state));
-    MAMBAD_RETURN_IF_ERROR(
-        Gather(fused_ != nullptr ? RowsOf(fused_->residual()) : ResidualRows(), tables_.decode_row_of(), tasks));
+    if (!logits_follow)
+      MAMBAD_RETURN_IF_ERROR(Gather(RowsOf(DecodeResidual()), tables_.decode_row_of(), tasks));
   }
   if (!batch.chunk_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunPrefill(static_cast<int64_t>(batch.prompt_tokens.size()),
                                       static_cast<int64_t>(batch.chunk_slots.size()), state));
-    MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
+    if (prompts) MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
   }
-  MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, head_hidden_, batch.logits, *results));
+  MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, logits_follow ? nullptr : head_hidden_, batch.logits, *results));
   return stream_->Synchronize();
+}
+
+// What every decode graph ends with: the hidden rows into their slots, and the logits of the rows that tasks name.
+absl::Status MixerModel::FinishStep(int32_t bucket, const StateView& state) {
+  const kernels::RowTable residual = RowsOf(fused_->residual());
+  MAMBAD_RETURN_IF_ERROR(SaveHidden(residual, nullptr, state, tables_.decode_slots(), bucket));
+  MAMBAD_RETURN_IF_ERROR(kernels::CopyRows(*stream_, {.from = residual,
+                                                      .from_index = tables_.decode_row_of(),
+                                                      .to = RowsOf(step_hidden_),
+                                                      .rows = bucket,
+                                                      .width = info_.d_model}));
+  return head_->Logits(*stream_, step_hidden_, bucket);
 }
 
 BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
@@ -248,8 +270,7 @@ absl::Status MixerModel::Prepare(const StateView& state) {
 
 absl::Status MixerModel::RunDecode(int64_t rows, const StateView& state) {
   if (fused_ != nullptr) {
-    MAMBAD_RETURN_IF_ERROR(fused_->Decode(*stream_, tables_, rows, state));
-    return SaveHidden(RowsOf(fused_->residual()), nullptr, state, tables_.decode_slots(), rows);
+    return fused_->Decode(*stream_, tables_, rows, state);
   }
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,

@@ -77,6 +77,8 @@ class MixerModel : public Model {
   absl::Status Check(const Batch& batch, const StateView& state);
   absl::Status ClaimSlot(int32_t slot, const StateView& state);
   absl::Status RunDecode(int64_t rows, const StateView& state);
+  absl::Status FinishStep(int32_t bucket, const StateView& state);
+  const float* DecodeResidual() const { return fused_ != nullptr ? fused_->residual() : residual_; }
   absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state);
   absl::Status SaveHidden(const kernels::RowTable& from, const int32_t* from_index, const StateView& state,
                           const int32_t* slots, int64_t rows);
@@ -103,6 +105,7 @@ class MixerModel : public Model {
   float* residual_ = nullptr;         // (rows_max, M)
   float* normed_ = nullptr;           // (rows_max, M)
   float* head_hidden_ = nullptr;      // (tasks_max, M)
+  float* step_hidden_ = nullptr;      // (kMaxStepRows, M): of a decode graph
   float* mixer_workspace_ = nullptr;  // WorkspaceFloats(rows_max)
   BatchTables tables_;
   std::unique_ptr<FusedStack> fused_;  // null: the general path
