@@ -37,7 +37,8 @@ absl::Status CheckAddress(const std::string& flag, const std::string& text, bool
 }
 
 std::string CheckDevice(const std::string& text) {
-  const std::string_view ordinal = std::string_view(text).starts_with("cuda:") ? std::string_view(text).substr(5) : "0";
+  const std::string_view ordinal =
+      std::string_view(text).starts_with("cuda:") ? std::string_view(text).substr(5) : "0";
   const bool number = !ordinal.empty() && ordinal.size() <= 3 &&
                       std::ranges::all_of(ordinal, [](unsigned char c) { return std::isdigit(c) != 0; });
   if (text == "auto" || text == "cpu" || text == "cuda" || (text.starts_with("cuda:") && number)) return "";
@@ -75,7 +76,8 @@ void AddServeOptions(CLI::App* app, ServeOptions* options) {
   app->add_option("--slots", options->slots, "State slots; 0: as many as --state-memory holds, at most 512")
       ->check(CLI::Range(0, 65536))
       ->capture_default_str();
-  AddBytes(app, "--state-memory", &options->state_memory, "Memory of all states, unless --slots is given; 0: 1GiB, on a GPU half of what is left");
+  AddBytes(app, "--state-memory", &options->state_memory,
+           "Memory of all states, unless --slots is given; 0: 1GiB, on a GPU half of what is left");
   app->add_option("--max-sessions", options->max_sessions,
                   "Sessions at a time; 0: seven eighths of the slots")
       ->check(CLI::Range(0, 65536))

@@ -54,8 +54,8 @@ void AddServeOptions(CLI::App* app, ServeOptions* options);
 // What no single flag's range says. INVALID_ARGUMENT naming the flag.
 absl::Status CheckServeOptions(const ServeOptions& options);
 
-// The slots of a server when --slots is not given: what `state_memory` holds, at most 512. (1 GiB holds 64 states
-// of up to 16 MiB.)
+// The slots of a server when --slots is not given: what `state_memory` holds, at most 512. (1 GiB holds 64
+// states of up to 16 MiB.)
 uint32_t DefaultSlots(uint64_t state_memory, uint64_t state_bytes);
 // --state-memory of a device that has `free` bytes left.
 uint64_t DefaultStateMemory(bool gpu, uint64_t free);

@@ -1,7 +1,7 @@
 // BatchTables: the index arrays of a Batch, where the model's device reads them.
 //
-// Every array has a fixed place (a recorded graph finds it again), and each pass fills it with one or two copies.
-// Threads: one at a time. A GPU reads the staging memory until the stream is synchronized.
+// Every array has a fixed place (a recorded graph finds it again), and each pass fills it with one or two
+// copies. Threads: one at a time. A GPU reads the staging memory until the stream is synchronized.
 #ifndef MAMBAD_ENGINE_MODEL_BATCH_TABLES_H_
 #define MAMBAD_ENGINE_MODEL_BATCH_TABLES_H_
 
@@ -29,15 +29,15 @@ class BatchTables {
   // In device memory. Behind the batch's B rows come rows of kNoSlot and token 0, up to the next bucket.
   const uint32_t* decode_tokens() const { return At<uint32_t>(decode_tokens_); }  // (B)
   const int32_t* decode_slots() const { return At<int32_t>(decode_slots_); }      // (B)
-  // (tasks), by position: the row that the head is applied to, -1 where the task has another source. Those of decode
-  // rows go on with -1 up to the next bucket; the others are there only if some task is no decode row.
+  // (tasks), by position: the row that the head is applied to, -1 where the task has another source. Those of
+  // decode rows go on with -1 up to the next bucket; the others are there only if some task is no decode row.
   const int32_t* decode_row_of() const { return At<int32_t>(decode_row_of_); }
   const int32_t* prompt_token_of() const { return At<int32_t>(prompt_token_of_); }
   const int32_t* slot_of() const { return At<int32_t>(slot_of_); }
   const uint32_t* prompt_tokens() const { return At<uint32_t>(prompt_tokens_); }  // (T)
   const int32_t* chunk_slots() const { return At<int32_t>(chunk_slots_); }        // (C)
-  const int32_t* last_tokens() const { return At<int32_t>(last_tokens_); }        // (C): each chunk's last token
-  const int64_t* chunk_offsets() const { return At<int64_t>(chunk_offsets_); }    // (C + 1)
+  const int32_t* last_tokens() const { return At<int32_t>(last_tokens_); }  // (C): each chunk's last token
+  const int64_t* chunk_offsets() const { return At<int64_t>(chunk_offsets_); }  // (C + 1)
 
   size_t bytes() const { return device_.bytes(); }
 

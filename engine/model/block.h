@@ -42,8 +42,8 @@ class Block {
   // Once the layout of the whole slot is known.
   void PlaceState(const StateLayout& layout);
 
-  // The fused path of a GPU; null: there is none for this mixer and device. The calls come without norm and state,
-  // which are the block's to fill in.
+  // The fused path of a GPU; null: there is none for this mixer and device. The calls come without norm and
+  // state, which are the block's to fill in.
   FusedMixer* fused() { return mixer_->fused(); }
   absl::Status FusedStep(FusedStepCall call, const StateView& state);
   absl::Status FusedPrompt(FusedPromptCall call, const StateView& state);

@@ -1,5 +1,6 @@
-// FusedMixer: what a mixer offers where a GPU has kernels for its whole block, norm and residual sum included. Its
-// sums have an order of their own, so a model takes this path for every row and token, or for none.
+// FusedMixer: what a mixer offers where a GPU has kernels for its whole block, norm and residual sum
+// included. Its sums have an order of their own, so a model takes this path for every row and token, or for
+// none.
 #ifndef MAMBAD_ENGINE_MODEL_FUSED_MIXER_H_
 #define MAMBAD_ENGINE_MODEL_FUSED_MIXER_H_
 

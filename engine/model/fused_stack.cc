@@ -9,18 +9,20 @@
 
 namespace mambad {
 
-absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& device, std::span<Block> blocks,
+absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& device,
+                                                               std::span<Block> blocks,
                                                                const kernels::Embedding& embedding,
                                                                const float* final_norm,
                                                                const ForwardLimits& limits, Finish finish) {
   if (std::ranges::any_of(blocks, [](Block& block) { return block.fused() == nullptr; })) return nullptr;
   const int64_t rows_max = std::min<int64_t>(limits.decode_rows, kernels::kMaxStepRows);
-  std::unique_ptr<FusedStack> stack(new FusedStack(blocks, embedding, final_norm, rows_max, std::move(finish)));
+  std::unique_ptr<FusedStack> stack(
+      new FusedStack(blocks, embedding, final_norm, rows_max, std::move(finish)));
   FusedMixer& mixer = *blocks.front().fused();
   const kernels::StepWidths widths = mixer.FusedWidths();
   const int32_t bucket = kernels::StepBucket(static_cast<int32_t>(rows_max));
-  MAMBAD_ASSIGN_OR_RETURN(stack->step_memory_,
-                          device.Allocate(kernels::StepBufferBytes(bucket, widths), "workspace", kernels::Fill::kZero));
+  MAMBAD_ASSIGN_OR_RETURN(stack->step_memory_, device.Allocate(kernels::StepBufferBytes(bucket, widths),
+                                                               "workspace", kernels::Fill::kZero));
   stack->buffers_ = kernels::BindStepBuffers(stack->step_memory_.as<std::byte>(), bucket, widths);
   MAMBAD_ASSIGN_OR_RETURN(
       stack->prompt_memory_,
@@ -73,8 +75,8 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const BatchTables&
   return finish_(bucket, state);
 }
 
-absl::Status FusedStack::Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens, int64_t chunks,
-                                float* residual, const StateView& state) {
+absl::Status FusedStack::Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens,
+                                int64_t chunks, float* residual, const StateView& state) {
   FusedPromptCall call;
   call.stream = &stream;
   call.residual = residual;

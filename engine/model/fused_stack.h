@@ -1,7 +1,9 @@
 // FusedStack: the blocks of a model on the fused path of a GPU (fused_mixer.h).
 //
-//   decode   one recorded graph per bucket of rows: embedding, every block, and what the owner adds to the end. A batch
-//            is filled up to its bucket with rows of kNoSlot; a session that joins or leaves changes table entries alone.
+//   decode   one recorded graph per bucket of rows: embedding, every block, and what the owner adds to the
+//   end. A batch
+//            is filled up to its bucket with rows of kNoSlot; a session that joins or leaves changes table
+//            entries alone.
 //   prompts  enqueued block by block
 //
 // Threads: one at a time. Errors: Internal when the device failed.
@@ -35,13 +37,14 @@ class FusedStack {
   // Null when a block offers no fused path here. `blocks`, `embedding` and `final_norm` (M) must outlive it.
   static absl::StatusOr<std::unique_ptr<FusedStack>> Create(kernels::Device& device, std::span<Block> blocks,
                                                             const kernels::Embedding& embedding,
-                                                            const float* final_norm, const ForwardLimits& limits,
-                                                            Finish finish);
+                                                            const float* final_norm,
+                                                            const ForwardLimits& limits, Finish finish);
 
   // Records every bucket's graph for slots at `state`, so that no request waits for it.
   absl::Status Prepare(kernels::Stream& stream, const BatchTables& tables, const StateView& state);
   // Runs the decode rows of `tables`.
-  absl::Status Decode(kernels::Stream& stream, const BatchTables& tables, int64_t rows, const StateView& state);
+  absl::Status Decode(kernels::Stream& stream, const BatchTables& tables, int64_t rows,
+                      const StateView& state);
   // Runs the chunks of `tables` over `residual` (T, M), which holds their embeddings.
   absl::Status Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens, int64_t chunks,
                       float* residual, const StateView& state);
@@ -50,8 +53,8 @@ class FusedStack {
   size_t bytes() const { return step_memory_.bytes() + prompt_memory_.bytes(); }
 
  private:
-  FusedStack(std::span<Block> blocks, const kernels::Embedding& embedding, const float* final_norm, int64_t rows_max,
-             Finish finish)
+  FusedStack(std::span<Block> blocks, const kernels::Embedding& embedding, const float* final_norm,
+             int64_t rows_max, Finish finish)
       : blocks_(blocks),
         embedding_(embedding),
         final_norm_(final_norm),
@@ -60,7 +63,8 @@ class FusedStack {
 
   absl::StatusOr<kernels::Graph> Record(kernels::Stream& stream, const BatchTables& tables, int32_t bucket,
                                         const StateView& state);
-  absl::Status EnqueueStep(kernels::Stream& stream, const BatchTables& tables, int32_t bucket, const StateView& state);
+  absl::Status EnqueueStep(kernels::Stream& stream, const BatchTables& tables, int32_t bucket,
+                           const StateView& state);
 
   const std::span<Block> blocks_;
   const kernels::Embedding& embedding_;

@@ -41,8 +41,8 @@ absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kern
   head->logits_stride_ = Aligned(head->linear_.rows());
   const int64_t normed = Aligned(head->rows_per_block_ * head->linear_.cols());
   // A GPU's fused path computes whole buckets of rows.
-  const int64_t logits_rows = device.is_gpu() ? kernels::StepBucket(static_cast<int>(head->rows_per_block_))
-                                              : head->rows_per_block_;
+  const int64_t logits_rows =
+      device.is_gpu() ? kernels::StepBucket(static_cast<int>(head->rows_per_block_)) : head->rows_per_block_;
   const int64_t logits = logits_rows * head->logits_stride_;
   MAMBAD_ASSIGN_OR_RETURN(head->workspace_, device.Allocate((normed + logits) * sizeof(float), "workspace"));
   head->normed_ = head->workspace_.as<float>();
@@ -91,13 +91,14 @@ absl::Status Head::Fuse(kernels::Device& device) {
 
 absl::Status Head::Logits(kernels::Stream& stream, const float* hidden, int64_t rows) {
   if (step_memory_.bytes() > 0) {
-    return kernels::HeadRows(stream, linear_, {.hidden = hidden,
-                                               .norm_weight = norm_weight(),
-                                               .norm_eps = norm_epsilon_,
-                                               .rows = rows,
-                                               .buffers = step_buffers_,
-                                               .logits = logits_,
-                                               .logits_stride = logits_stride_});
+    return kernels::HeadRows(stream, linear_,
+                             {.hidden = hidden,
+                              .norm_weight = norm_weight(),
+                              .norm_eps = norm_epsilon_,
+                              .rows = rows,
+                              .buffers = step_buffers_,
+                              .logits = logits_,
+                              .logits_stride = logits_stride_});
   }
   const int64_t d_model = linear_.cols();
   MAMBAD_RETURN_IF_ERROR(kernels::RmsNorm(stream, {.x = hidden,
@@ -108,8 +109,8 @@ absl::Status Head::Logits(kernels::Stream& stream, const float* hidden, int64_t 
                                                    .rows = rows,
                                                    .width = d_model,
                                                    .eps = norm_epsilon_}));
-  return kernels::Linear(
-      stream, linear_, {.x = normed_, .ldx = d_model, .y = logits_, .ldy = logits_stride_, .rows = rows});
+  return kernels::Linear(stream, linear_,
+                         {.x = normed_, .ldx = d_model, .y = logits_, .ldy = logits_stride_, .rows = rows});
 }
 
 absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,

@@ -41,15 +41,15 @@ class Head {
   // Takes the head's product of a GPU's fused path from now on, whose bits differ from the general one's.
   absl::Status Fuse(kernels::Device& device);
 
-  // The order in which Run wants the rows of `tasks`: position p stands for tasks[result[p]]. Valid until the next
-  // call. REQUIRES: tasks.size() <= tasks_max.
+  // The order in which Run wants the rows of `tasks`: position p stands for tasks[result[p]]. Valid until the
+  // next call. REQUIRES: tasks.size() <= tasks_max.
   std::span<const uint32_t> Arrange(std::span<const LogitsTask> tasks);
 
   // Enqueues the logits of `rows` hidden rows (rows, M), at most those of a block, to where Run finds them.
   absl::Status Logits(kernels::Stream& stream, const float* hidden, int64_t rows);
 
-  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]; null: Logits was given them already. REQUIRES: Arrange(tasks)
-  // was called before; `results` of the same size.
+  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]; null: Logits was given them already. REQUIRES:
+  // Arrange(tasks) was called before; `results` of the same size.
   absl::Status Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                    std::span<LogitsResult> results);
 

@@ -28,8 +28,7 @@ absl::StatusOr<std::unique_ptr<kernels::Device>> CreateDevice(const LoadOptions&
   device.threads = options.threads;
   device.ordinal = options.device_ordinal;
   device.memory_limit_bytes = options.device_memory_bytes;
-  device.kind =
-      options.device == DeviceChoice::kCpu ? kernels::DeviceKind::kCpu : kernels::DeviceKind::kCuda;
+  device.kind = options.device == DeviceChoice::kCpu ? kernels::DeviceKind::kCpu : kernels::DeviceKind::kCuda;
   absl::StatusOr<std::unique_ptr<kernels::Device>> created = kernels::Device::Create(device);
   // Only where there is no GPU does `auto` mean the CPU: one that is there and does not work is an error.
   if (options.device != DeviceChoice::kAuto || !absl::IsNotFound(created.status())) return created;
@@ -49,8 +48,8 @@ absl::StatusOr<std::shared_ptr<Model>> Build(ModelPlan plan, WeightSource& weigh
   MAMBAD_ASSIGN_OR_RETURN(
       std::shared_ptr<Model> model,
       MixerModel::Create(std::move(plan), weights, std::move(device),
-                         bf16 ? kernels::WeightPrecision::kBf16 : kernels::WeightPrecision::kF32,
-                         limits, options.progress));
+                         bf16 ? kernels::WeightPrecision::kBf16 : kernels::WeightPrecision::kF32, limits,
+                         options.progress));
   return model;
 }
 

@@ -25,7 +25,7 @@ struct LoadOptions {
   DeviceChoice device = DeviceChoice::kAuto;
   int device_ordinal = 0;            // of a GPU, within CUDA_VISIBLE_DEVICES
   uint64_t device_memory_bytes = 0;  // ceiling of what is taken from the device; 0: what is free
-  int threads = 0;  // CPU workers; 0: all CPUs that this process may use
+  int threads = 0;                   // CPU workers; 0: all CPUs that this process may use
   Precision precision = Precision::kAuto;
   ForwardLimits limits;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights

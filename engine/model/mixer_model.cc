@@ -160,11 +160,10 @@ absl::Status MixerModel::AllocateWorkspace() {
   step_hidden_ = head_hidden_ + task_floats;
   mixer_workspace_ = step_hidden_ + step_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
-  MAMBAD_ASSIGN_OR_RETURN(fused_,
-                          FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(), limits_,
-                                             [this](int32_t bucket, const StateView& state) {
-                                               return FinishStep(bucket, state);
-                                             }));
+  MAMBAD_ASSIGN_OR_RETURN(fused_, FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(),
+                                                     limits_, [this](int32_t bucket, const StateView& state) {
+                                                       return FinishStep(bucket, state);
+                                                     }));
   if (fused_ != nullptr) MAMBAD_RETURN_IF_ERROR(head_->Fuse(*device_));
   info_.workspace_bytes = workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() +
                           (fused_ != nullptr ? fused_->bytes() : 0) + kernels::Stream::kWorkspaceBytes;
@@ -200,7 +199,8 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
   MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.decode_tokens, info_.vocab_size, "decode row"));
   MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt"));
   if (batch.logits.size() > static_cast<size_t>(int64_t{limits_.logits_tasks()}))
-    return absl::InvalidArgumentError(absl::StrCat("logits tasks must be at most ", int64_t{limits_.logits_tasks()}));
+    return absl::InvalidArgumentError(
+        absl::StrCat("logits tasks must be at most ", int64_t{limits_.logits_tasks()}));
   for (const LogitsTask& task : batch.logits) {
     const size_t bound = task.source == LogitsSource::kDecodeRow     ? decode_rows
                          : task.source == LogitsSource::kPromptToken ? tokens
@@ -244,11 +244,13 @@ absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
                                       static_cast<int64_t>(batch.chunk_slots.size()), state));
     if (prompts) MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
   }
-  MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, logits_follow ? nullptr : head_hidden_, batch.logits, *results));
+  MAMBAD_RETURN_IF_ERROR(
+      head_->Run(*stream_, logits_follow ? nullptr : head_hidden_, batch.logits, *results));
   return stream_->Synchronize();
 }
 
-// What every decode graph ends with: the hidden rows into their slots, and the logits of the rows that tasks name.
+// What every decode graph ends with: the hidden rows into their slots, and the logits of the rows that tasks
+// name.
 absl::Status MixerModel::FinishStep(int32_t bucket, const StateView& state) {
   const kernels::RowTable residual = RowsOf(fused_->residual());
   MAMBAD_RETURN_IF_ERROR(SaveHidden(residual, nullptr, state, tables_.decode_slots(), bucket));

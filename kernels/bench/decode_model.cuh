@@ -163,8 +163,8 @@ class DecodeModel {
   // One step; the greedy token of each row is the next step's input when `sample`.
   void Enqueue(int rows, bool sample) {
     const auto& s = shape_.layer;
-    const StepBuffers buffers =
-        BindStepBuffers(static_cast<std::byte*>(buffer_memory_), kMaxStepRows, {s.d_model, s.d_inner, s.dt_bc_width()});
+    const StepBuffers buffers = BindStepBuffers(static_cast<std::byte*>(buffer_memory_), kMaxStepRows,
+                                                {s.d_model, s.d_inner, s.dt_bc_width()});
     STEP_OK(EmbedRows(stream_, {.embedding = embedding_,
                                 .tokens = tokens_,
                                 .rows = rows,

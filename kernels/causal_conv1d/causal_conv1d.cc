@@ -34,7 +34,8 @@ absl::Status CheckCommon(Stream& stream, const Args& args, std::int64_t count) {
 absl::Status CausalConv1dPrefill(Stream& stream, const CausalConv1dPrefillArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.chunks));
   MAMBAD_RETURN_IF_ERROR(CheckOffsets("causal_conv1d", stream, args.offsets, args.chunks));
-  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "causal_conv1d", CausalConv1dPrefillCuda(stream.handle(), args));
+  if (stream.on_gpu())
+    return MAMBAD_ON_GPU(stream, "causal_conv1d", CausalConv1dPrefillCuda(stream.handle(), args));
   const CausalConv1dKernels kernels = CausalConv1dKernelsFor(stream.cpu_path());
   const std::int64_t blocks = ChannelBlocks(args.filter.channels);
   stream.pool().Run(
@@ -44,7 +45,8 @@ absl::Status CausalConv1dPrefill(Stream& stream, const CausalConv1dPrefillArgs& 
 
 absl::Status CausalConv1dStep(Stream& stream, const CausalConv1dStepArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.rows));
-  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "causal_conv1d", CausalConv1dStepCuda(stream.handle(), args));
+  if (stream.on_gpu())
+    return MAMBAD_ON_GPU(stream, "causal_conv1d", CausalConv1dStepCuda(stream.handle(), args));
   const CausalConv1dKernels kernels = CausalConv1dKernelsFor(stream.cpu_path());
   const std::int64_t items = args.rows * ChannelBlocks(args.filter.channels);
   stream.pool().Run([&](int worker, int workers) { kernels.step(args, Slice(items, 1, worker, workers)); });

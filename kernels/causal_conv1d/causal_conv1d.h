@@ -23,8 +23,8 @@
 #define MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_H_
 
 #include "absl/status/status.h"
-#include "kernels/device/stream.h"
 #include "kernels/causal_conv1d/causal_conv1d_args.h"
+#include "kernels/device/stream.h"
 
 namespace mambad::kernels {
 

@@ -1,4 +1,5 @@
-// The arguments of causal_conv1d, apart from the op so that CUDA files need not read Abseil. Open causal_conv1d.h first.
+// The arguments of causal_conv1d, apart from the op so that CUDA files need not read Abseil. Open
+// causal_conv1d.h first.
 #ifndef MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_ARGS_H_
 #define MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_ARGS_H_
 

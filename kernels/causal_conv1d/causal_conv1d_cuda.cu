@@ -52,8 +52,8 @@ __global__ void ConvolveChunks(CausalConv1dPrefillArgs args) {
   if (channel >= args.filter.channels || slot == kNoSlot) return;
   const std::int64_t begin = args.offsets[blockIdx.x];
   Convolve<kWidth>(args.filter,
-                   {args.x + begin * args.x_stride, args.x_stride, args.y + begin * args.y_stride, args.y_stride,
-                    args.offsets[blockIdx.x + 1] - begin, args.window.At(slot)},
+                   {args.x + begin * args.x_stride, args.x_stride, args.y + begin * args.y_stride,
+                    args.y_stride, args.offsets[blockIdx.x + 1] - begin, args.window.At(slot)},
                    channel);
 }
 
@@ -64,8 +64,8 @@ __global__ void ConvolveRows(CausalConv1dStepArgs args) {
   const std::int32_t slot = args.slot_index[row];
   if (channel >= args.filter.channels || slot == kNoSlot) return;
   Convolve<kWidth>(args.filter,
-                   {args.x + row * args.x_stride, args.x_stride, args.y + row * args.y_stride, args.y_stride, 1,
-                    args.window.At(slot)},
+                   {args.x + row * args.x_stride, args.x_stride, args.y + row * args.y_stride, args.y_stride,
+                    1, args.window.At(slot)},
                    channel);
 }
 

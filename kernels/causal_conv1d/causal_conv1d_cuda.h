@@ -1,10 +1,10 @@
-// The general CUDA kernels of causal_conv1d: any shape, any card. Arguments were checked; slot_index and offsets are in
-// device memory. They enqueue and return.
+// The general CUDA kernels of causal_conv1d: any shape, any card. Arguments were checked; slot_index and
+// offsets are in device memory. They enqueue and return.
 #ifndef MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_CUDA_H_
 #define MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_CUDA_H_
 
-#include "kernels/device/gpu_api.h"
 #include "kernels/causal_conv1d/causal_conv1d_args.h"
+#include "kernels/device/gpu_api.h"
 
 namespace mambad::kernels {
 

@@ -87,7 +87,7 @@ Device::Device(const DeviceOptions& options, CpuPath cpu_path, const GpuProperti
       cpu_path_(cpu_path),
       gpu_(gpu),
       ordinal_(options.ordinal),
-      memory_limit_bytes_(options.memory_limit_bytes > 0         ? options.memory_limit_bytes
+      memory_limit_bytes_(options.memory_limit_bytes > 0      ? options.memory_limit_bytes
                           : options.kind == DeviceKind::kCuda ? gpu.free_bytes - kGpuReserveBytes
                                                               : AvailableMemory()),
       pool_(options.threads) {}

@@ -1,12 +1,12 @@
-// A device: its memory and, on the CPU, its threads and instruction set. It knows no op. Ops receive a Stream&
-// (stream.h) and device pointers.
+// A device: its memory and, on the CPU, its threads and instruction set. It knows no op. Ops receive a
+// Stream& (stream.h) and device pointers.
 //
 //   MAMBAD_ASSIGN_OR_RETURN(auto device, Device::Create({.threads = 2}));
 //   MAMBAD_ASSIGN_OR_RETURN(auto stream, Stream::Create(*device));
 //   MAMBAD_ASSIGN_OR_RETURN(DeviceBuffer pool, device->Allocate(bytes, "state pool", Fill::kZero));
 //
-// No header here shows a CUDA type: a CUDA device is the same Device with another kind. Both kinds have a pool
-// of threads, since loading converts weights with it.
+// No header here shows a CUDA type: a CUDA device is the same Device with another kind. Both kinds have a
+// pool of threads, since loading converts weights with it.
 #ifndef MAMBAD_KERNELS_DEVICE_DEVICE_H_
 #define MAMBAD_KERNELS_DEVICE_DEVICE_H_
 
@@ -35,8 +35,9 @@ std::string_view Name(DeviceKind kind);  // "cpu", "cuda"
 
 enum class Fill : std::uint8_t { kNone, kZero };
 
-// Device memory: exclusive, movable, given back to its device's ledger on destruction. Aligned to 64 bytes (on
-// a GPU to 256); on the CPU from 2 MiB on to 2 MiB, and backed by huge pages where the system grants them.
+// Device memory: exclusive, movable, given back to its device's ledger on destruction. Aligned to 64 bytes
+// (on a GPU to 256); on the CPU from 2 MiB on to 2 MiB, and backed by huge pages where the system grants
+// them.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;
@@ -106,8 +107,8 @@ class Device {
 
   // One entry per user that ever allocated, in the order of first use.
   std::vector<MemoryUse> Ledger() const;
-  // What a GPU's memory is short of beside the ledger: context and modules (with whatever other processes held when this
-  // device was made), then graphs and the rounding of allocations. Empty on the CPU.
+  // What a GPU's memory is short of beside the ledger: context and modules (with whatever other processes
+  // held when this device was made), then graphs and the rounding of allocations. Empty on the CPU.
   absl::StatusOr<std::vector<MemoryUse>> Overhead();
   std::uint64_t bytes_in_use() const;
   std::uint64_t memory_limit_bytes() const { return memory_limit_bytes_; }

@@ -1,5 +1,5 @@
-// The part of the CUDA runtime that Device and Stream need, in plain C++. Two implementations: gpu_api_cuda.cu
-// calls the runtime, gpu_api_absent.cc (builds without CUDA) answers kAbsent to everything.
+// The part of the CUDA runtime that Device and Stream need, in plain C++. Two implementations:
+// gpu_api_cuda.cu calls the runtime, gpu_api_absent.cc (builds without CUDA) answers kAbsent to everything.
 //
 // Handles are the runtime's own pointers (cudaStream_t, cudaGraphExec_t). A call returns 0 or the runtime's
 // error code; a code that is not 0 mostly means that the device is lost, since a failed kernel shows at any

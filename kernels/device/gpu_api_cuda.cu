@@ -14,8 +14,8 @@ cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); 
 }  // namespace
 
 Code Versions(int* driver, int* runtime) {
-  // Kernels are loaded when the context is made, not at their first launch, which would stall a request; the driver
-  // reads this at its first call. A setting of the user's stands.
+  // Kernels are loaded when the context is made, not at their first launch, which would stall a request; the
+  // driver reads this at its first call. A setting of the user's stands.
   setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   const cudaError_t error = cudaDriverGetVersion(driver);
   if (error != cudaSuccess) return error;
@@ -58,7 +58,9 @@ Code FreeBytes(std::uint64_t* bytes) {
 
 Code Allocate(void** data, std::size_t bytes) { return cudaMalloc(data, bytes); }
 Code Free(void* data) { return cudaFree(data); }
-Code AllocatePinned(void** data, std::size_t bytes) { return cudaHostAlloc(data, bytes, cudaHostAllocDefault); }
+Code AllocatePinned(void** data, std::size_t bytes) {
+  return cudaHostAlloc(data, bytes, cudaHostAllocDefault);
+}
 Code FreePinned(void* data) { return cudaFreeHost(data); }
 
 Code CreateStream(void** stream) {

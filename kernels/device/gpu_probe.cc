@@ -24,8 +24,7 @@ bool BuiltForGpu() {
 absl::StatusOr<GpuProperties> ProbeGpu(int ordinal) {
   int driver = 0, runtime = 0, count = 0;
   const gpu::Code versions = gpu::Versions(&driver, &runtime);
-  if (versions == gpu::kAbsent)
-    return absl::NotFoundError("device cuda: this build has no CUDA kernels");
+  if (versions == gpu::kAbsent) return absl::NotFoundError("device cuda: this build has no CUDA kernels");
   if (versions != 0 || driver == 0) return absl::NotFoundError("device cuda: no NVIDIA driver is loaded");
   if (driver / 1000 < runtime / 1000) {
     return absl::FailedPreconditionError(absl::StrCat("device cuda: the driver serves CUDA ",
@@ -35,8 +34,8 @@ absl::StatusOr<GpuProperties> ProbeGpu(int ordinal) {
   if (gpu::DeviceCount(&count) != 0 || count == 0)
     return absl::NotFoundError("device cuda: the driver shows no device");
   if (ordinal < 0 || ordinal >= count) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("device cuda:", ordinal, ": there are ", count, " (counted within CUDA_VISIBLE_DEVICES)"));
+    return absl::FailedPreconditionError(absl::StrCat("device cuda:", ordinal, ": there are ", count,
+                                                      " (counted within CUDA_VISIBLE_DEVICES)"));
   }
   GpuProperties properties;
   if (const gpu::Code code = gpu::Select(ordinal); code != 0) return Unusable(code, ordinal);

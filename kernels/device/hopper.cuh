@@ -79,10 +79,11 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, 
 }
 
 // The same into one place of every block in `mask`, each counting at its own barrier.
-__device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes, std::uint64_t* barrier,
-                                                  std::uint16_t mask) {
+__device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes,
+                                                  std::uint64_t* barrier, std::uint16_t mask) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
+      "[%3], "
       "%4;" ::"r"(SharedAddress(to)),
       "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "h"(mask)
       : "memory");

@@ -71,7 +71,8 @@ absl::StatusOr<HostBuffer> HostBuffer::Create(Device& device, std::size_t bytes)
     MAMBAD_RETURN_IF_ERROR(device.MakeCurrent());
     MAMBAD_RETURN_IF_ERROR(GpuStatus(gpu::AllocatePinned(&buffer.data_, bytes), "allocating pinned memory"));
   } else {
-    buffer.data_ = std::aligned_alloc(kHostAlignment, (bytes + kHostAlignment - 1) / kHostAlignment * kHostAlignment);
+    buffer.data_ =
+        std::aligned_alloc(kHostAlignment, (bytes + kHostAlignment - 1) / kHostAlignment * kHostAlignment);
     if (buffer.data_ == nullptr) {
       return absl::ResourceExhaustedError(absl::StrCat("the system refused ", bytes, " bytes of memory"));
     }

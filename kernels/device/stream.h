@@ -1,4 +1,5 @@
-// The order of work on a device. On the CPU an op has finished when it returns; on a GPU it has been enqueued.
+// The order of work on a device. On the CPU an op has finished when it returns; on a GPU it has been
+// enqueued.
 #ifndef MAMBAD_KERNELS_DEVICE_STREAM_H_
 #define MAMBAD_KERNELS_DEVICE_STREAM_H_
 
@@ -14,8 +15,8 @@
 
 namespace mambad::kernels {
 
-// A recorded sequence of ops that a GPU repeats with the same pointers and sizes. Movable; must not outlive its
-// device.
+// A recorded sequence of ops that a GPU repeats with the same pointers and sizes. Movable; must not outlive
+// its device.
 class Graph {
  public:
   Graph() = default;  // holds nothing
@@ -73,7 +74,8 @@ class Stream {
   DeviceBuffer workspace_;
 };
 
-// Host memory, aligned to 64 bytes, that a GPU copies from and to without waiting (on the CPU plain memory). Movable.
+// Host memory, aligned to 64 bytes, that a GPU copies from and to without waiting (on the CPU plain memory).
+// Movable.
 class HostBuffer {
  public:
   static absl::StatusOr<HostBuffer> Create(Device& device, std::size_t bytes);
@@ -100,9 +102,9 @@ class HostBuffer {
   bool pinned_ = false;
 };
 
-// Copies and fills in stream order. Pointers are to device memory unless they say host; ranges of one copy must
-// not overlap. Host memory may be reused when the call returns, but for a HostBuffer, which a GPU reads and
-// writes until Synchronize; after CopyToHost call Synchronize before reading.
+// Copies and fills in stream order. Pointers are to device memory unless they say host; ranges of one copy
+// must not overlap. Host memory may be reused when the call returns, but for a HostBuffer, which a GPU reads
+// and writes until Synchronize; after CopyToHost call Synchronize before reading.
 absl::Status CopyToDevice(Stream& stream, void* destination, const void* host_source, std::size_t bytes);
 absl::Status CopyToHost(Stream& stream, void* host_destination, const void* source, std::size_t bytes);
 absl::Status CopyOnDevice(Stream& stream, void* destination, const void* source, std::size_t bytes);

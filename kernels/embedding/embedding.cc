@@ -36,8 +36,8 @@ absl::StatusOr<Embedding> Embedding::Create(Device& device, const LinearWeight& 
   embedding.dtype_ = precision == WeightPrecision::kF32 ? DType::kF32 : DType::kBf16;
   if (device.is_gpu()) {
     const bool cores = precision == WeightPrecision::kBf16;
-    const std::int64_t elements = cores ? PaddedCoreRows(table.rows) * PaddedCoreCols(table.cols)
-                                        : table.rows * table.cols;
+    const std::int64_t elements =
+        cores ? PaddedCoreRows(table.rows) * PaddedCoreCols(table.cols) : table.rows * table.cols;
     MAMBAD_ASSIGN_OR_RETURN(embedding.buffer_,
                             device.Allocate(elements * SizeOf(embedding.dtype_), "weights", Fill::kZero));
     MAMBAD_RETURN_IF_ERROR(UploadRows(device, table, cores, embedding.buffer_.data()));
@@ -64,7 +64,8 @@ absl::Status EmbeddingLookup(Stream& stream, const Embedding& embedding, const E
   if (!stream.on_gpu()) return EmbeddingLookupCpu(stream, embedding, args);
   const EmbeddingLaunch launch = {
       .table = embedding.head() != nullptr ? embedding.head()->data() : embedding.table(),
-      .layout = embedding.dtype() == DType::kBf16 ? EmbeddingLayout::kBf16CoreMatrices : EmbeddingLayout::kF32Rows,
+      .layout =
+          embedding.dtype() == DType::kBf16 ? EmbeddingLayout::kBf16CoreMatrices : EmbeddingLayout::kF32Rows,
       .vocab = embedding.rows(),
       .cols = embedding.cols(),
       .ids = reinterpret_cast<const std::int32_t*>(args.ids),

@@ -3,7 +3,8 @@
 //
 //   [tile of 128 rows][slab of 64 k][row block of 8][k block of 8][8 rows][8 k]   bf16
 //
-// Rows are padded to kRowPadding and k to kSlabChannels, with zeros. The row blocks of a tile and slab are contiguous.
+// Rows are padded to kRowPadding and k to kSlabChannels, with zeros. The row blocks of a tile and slab are
+// contiguous.
 #ifndef MAMBAD_KERNELS_LINEAR_CORE_MATRICES_H_
 #define MAMBAD_KERNELS_LINEAR_CORE_MATRICES_H_
 

@@ -107,7 +107,8 @@ gpu::Code GeneralProductCuda(void* stream, const GpuProductArgs& args) {
   const std::int64_t tile_rows = kSide * (few ? kFew : kMany);
   const dim3 grid(static_cast<unsigned>((args.rows + tile_rows - 1) / tile_rows),
                   static_cast<unsigned>((args.weight.M + kTileChannels - 1) / kTileChannels));
-  (few ? &Product<kFew> : &Product<kMany>)<<<grid, dim3(kSide, kSide), 0, static_cast<cudaStream_t>(stream)>>>(args);
+  (few ? &Product<kFew>
+       : &Product<kMany>)<<<grid, dim3(kSide, kSide), 0, static_cast<cudaStream_t>(stream)>>>(args);
   return cudaGetLastError();
 }
 

@@ -1,5 +1,5 @@
-// The linear op on a GPU: packing, and the general product for any shape on any card. Arguments were checked. They
-// enqueue and return.
+// The linear op on a GPU: packing, and the general product for any shape on any card. Arguments were checked.
+// They enqueue and return.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_CUDA_H_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_CUDA_H_
 

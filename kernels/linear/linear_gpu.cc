@@ -23,7 +23,8 @@ absl::Status UploadRows(Device& device, const LinearWeight& table, bool cores, v
   for (std::int64_t row = 0; row < table.rows; row += rows_at_once) {
     const std::int64_t rows = std::min(rows_at_once, table.rows - row);
     MAMBAD_RETURN_IF_ERROR(CopyToDevice(*stream, staging.data(),
-                                        static_cast<const std::byte*>(table.data) + row * row_bytes, rows * row_bytes));
+                                        static_cast<const std::byte*>(table.data) + row * row_bytes,
+                                        rows * row_bytes));
     MAMBAD_RETURN_IF_ERROR(MAMBAD_ON_GPU(*stream, "packing a weight",
                                          PackRowsCuda(stream->handle(), {.source = staging.data(),
                                                                          .dtype = table.dtype,

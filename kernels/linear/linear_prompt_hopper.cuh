@@ -90,8 +90,8 @@ struct LinearRing {
   __device__ char* W(int stage) const { return X(stage) + Stages::kXBytes; }
 };
 
-// The copies that fill a stage. A tile past the end repeats the last one and is not stored, and so do rows past
-// the padded weight.
+// The copies that fill a stage. A tile past the end repeats the last one and is not stored, and so do rows
+// past the padded weight.
 template <int kCols, int kBlocks>
 struct StageCopies {
   const LinearPromptShape& shape;
@@ -109,8 +109,8 @@ struct StageCopies {
     for (int done = 0; done < kHalfBlocks;) {
       const int count = min(kHalfBlocks - done, kWeightTileBlocks - (first + done) % kWeightTileBlocks);
       const int block = min(first + done, shape.row_blocks - count);
-      BulkCopyMulticast(to + done * Stages::kSlabBlockBytes, shape.W(block, slab), count * Stages::kSlabBlockBytes,
-                        ring.full + stage, (1 << kClusterBlocks) - 1);
+      BulkCopyMulticast(to + done * Stages::kSlabBlockBytes, shape.W(block, slab),
+                        count * Stages::kSlabBlockBytes, ring.full + stage, (1 << kClusterBlocks) - 1);
       done += count;
     }
   }
@@ -124,8 +124,8 @@ struct StageCopies {
 
 // One thread.
 template <int kCols, int kBlocks>
-__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape, const LinearRing<kCols, kBlocks>& ring,
-                                         int rank) {
+__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape,
+                                         const LinearRing<kCols, kBlocks>& ring, int rank) {
   using Stages = LinearStages<kCols, kBlocks>;
   const StageCopies<kCols, kBlocks> copies{shape, ring, rank};
   const int tiles = ClusterTile::Count(shape);

@@ -1,5 +1,5 @@
-// How a packed weight lies in memory. On the CPU: panels of kPanelChannels output channels, each contiguous over
-// k. On a GPU: see gpu_layout.h.
+// How a packed weight lies in memory. On the CPU: panels of kPanelChannels output channels, each contiguous
+// over k. On a GPU: see gpu_layout.h.
 #ifndef MAMBAD_KERNELS_LINEAR_PANEL_LAYOUT_H_
 #define MAMBAD_KERNELS_LINEAR_PANEL_LAYOUT_H_
 

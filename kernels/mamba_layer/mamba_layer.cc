@@ -66,12 +66,13 @@ absl::Status MambaLayerPrompt(Stream& stream, const MambaLayerPromptArgs& args) 
 absl::Status HeadRows(Stream& stream, const PackedLinear& head, const HeadRowsArgs& args) {
   MAMBAD_RETURN_IF_ERROR(stream.device().MakeCurrent());
   const std::int32_t bucket = StepBucket(static_cast<std::int32_t>(args.rows));
-  MAMBAD_RETURN_IF_ERROR(AsStatus("head", NormRows(stream.handle(), {.hidden = args.hidden,
-                                                                     .rows = static_cast<std::int32_t>(args.rows),
-                                                                     .bucket = bucket,
-                                                                     .width = static_cast<std::int32_t>(head.cols()),
-                                                                     .norm_weight = args.norm_weight,
-                                                                     .buffers = args.buffers})));
+  MAMBAD_RETURN_IF_ERROR(
+      AsStatus("head", NormRows(stream.handle(), {.hidden = args.hidden,
+                                                  .rows = static_cast<std::int32_t>(args.rows),
+                                                  .bucket = bucket,
+                                                  .width = static_cast<std::int32_t>(head.cols()),
+                                                  .norm_weight = args.norm_weight,
+                                                  .buffers = args.buffers})));
   return AsStatus("head", HeadStep(stream.handle(), {.head = AsPackedWeight(head),
                                                      .buffers = args.buffers,
                                                      .rows = bucket,
@@ -82,7 +83,9 @@ absl::Status HeadRows(Stream& stream, const PackedLinear& head, const HeadRowsAr
 
 #else
 
-std::string_view WhyNotFused(const Device&, const MambaLayerShape&) { return "this build has no CUDA kernels"; }
+std::string_view WhyNotFused(const Device&, const MambaLayerShape&) {
+  return "this build has no CUDA kernels";
+}
 
 namespace {
 absl::Status Absent() { return GpuStatus(gpu::kAbsent, "mamba_layer"); }

@@ -1,11 +1,12 @@
-// A Mamba layer on a GPU, fused with its norm and residual sum: what the engine calls. Open mamba_layer_step.h (decode)
-// and mamba_layer_prompt.h (prompts) for what the kernels compute.
+// A Mamba layer on a GPU, fused with its norm and residual sum: what the engine calls. Open
+// mamba_layer_step.h (decode) and mamba_layer_prompt.h (prompts) for what the kernels compute.
 //
 // A whole decode step:  EmbedStep, MambaLayerStep for every layer, HeadRows.
 // A whole prompt pass:  the embedding op, PlacePromptTokens, MambaLayerPrompt for every layer, HeadRows.
 //
 // Everything enqueues on a stream that is on a GPU, allocates nothing and may be recorded in a graph.
-// Errors: InvalidArgument for a shape or bucket that the kernels do not take, Internal when the device failed.
+// Errors: InvalidArgument for a shape or bucket that the kernels do not take, Internal when the device
+// failed.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_H_
 
@@ -49,10 +50,10 @@ struct HeadRowsArgs {
   const float* hidden = nullptr;       // (rows, M)
   const float* norm_weight = nullptr;  // (M)
   float norm_eps = 0;
-  std::int64_t rows = 0;            // at most kMaxStepRows; buffers and logits hold the bucket of them
-  StepBuffers buffers;              // u and square_sums are written
-  float* logits = nullptr;          // (bucket, stride)
-  std::int64_t logits_stride = 0;   // >= V
+  std::int64_t rows = 0;           // at most kMaxStepRows; buffers and logits hold the bucket of them
+  StepBuffers buffers;             // u and square_sums are written
+  float* logits = nullptr;         // (bucket, stride)
+  std::int64_t logits_stride = 0;  // >= V
 };
 
 absl::Status HeadRows(Stream& stream, const PackedLinear& head, const HeadRowsArgs& args);

@@ -41,8 +41,8 @@ class LayerPromptPass {
   }
 
   cudaError_t Norm() const {
-    const RmsNormPrompt norm{args_.residual, args_.norm_weight, scratch_.places, scratch_.u, token_blocks_,
-                             Int(tokens_), Int(shape_.d_model), args_.norm_eps};
+    const RmsNormPrompt norm{args_.residual, args_.norm_weight, scratch_.places,     scratch_.u,
+                             token_blocks_,  Int(tokens_),      Int(shape_.d_model), args_.norm_eps};
     const int shared = Int(Slabs(shape_.d_model) * kSlabChannels * 8 * sizeof(__nv_bfloat16));
     const std::int64_t width = shape_.d_model;
     const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
@@ -73,10 +73,20 @@ class LayerPromptPass {
                         kXProjSegments);
   }
   cudaError_t DtBc() const {
-    const LinearPromptShape x_proj = MakeLinearPromptShape(Cores(weights_.x_proj), nullptr, tokens_, kXProjSegments);
-    const DtBcPrompt dt_bc{scratch_.segments, scratch_.places, scratch_.dt, scratch_.bc, token_blocks_,
-                           x_proj.segments, Int(scratch_.segment_stride), Int(tokens_), Int(shape_.dt_rank),
-                           Int(shape_.d_state), Int(PaddedStateSize(shape_.d_state)), shape_.dt_bc_eps};
+    const LinearPromptShape x_proj =
+        MakeLinearPromptShape(Cores(weights_.x_proj), nullptr, tokens_, kXProjSegments);
+    const DtBcPrompt dt_bc{scratch_.segments,
+                           scratch_.places,
+                           scratch_.dt,
+                           scratch_.bc,
+                           token_blocks_,
+                           x_proj.segments,
+                           Int(scratch_.segment_stride),
+                           Int(tokens_),
+                           Int(shape_.dt_rank),
+                           Int(shape_.d_state),
+                           Int(PaddedStateSize(shape_.d_state)),
+                           shape_.dt_bc_eps};
     const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
     return LaunchDependent(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }

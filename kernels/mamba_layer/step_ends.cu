@@ -18,7 +18,8 @@ struct EmbeddingRows {
   int width;
 
   __device__ float4 At(int row, int first) const {
-    const float4 value = WidenBf16(*reinterpret_cast<const uint2*>(embedding + WeightIndex(tokens[row], first, k_pad)));
+    const float4 value =
+        WidenBf16(*reinterpret_cast<const uint2*>(embedding + WeightIndex(tokens[row], first, k_pad)));
     *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(row) * width + first) = value;
     return value;
   }

@@ -1,4 +1,5 @@
-// The arguments of rms_norm, apart from the op so that CUDA files need not read Abseil. Open rms_norm.h first.
+// The arguments of rms_norm, apart from the op so that CUDA files need not read Abseil. Open rms_norm.h
+// first.
 #ifndef MAMBAD_KERNELS_RMS_NORM_RMS_NORM_ARGS_H_
 #define MAMBAD_KERNELS_RMS_NORM_RMS_NORM_ARGS_H_
 

@@ -1,5 +1,5 @@
-// The general CUDA kernels of rms_norm: any shape, any card. Arguments were checked; slot_index and offsets are in
-// device memory. They enqueue and return.
+// The general CUDA kernels of rms_norm: any shape, any card. Arguments were checked; slot_index and offsets
+// are in device memory. They enqueue and return.
 #ifndef MAMBAD_KERNELS_RMS_NORM_RMS_NORM_CUDA_H_
 #define MAMBAD_KERNELS_RMS_NORM_RMS_NORM_CUDA_H_
 

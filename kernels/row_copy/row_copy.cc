@@ -9,7 +9,8 @@
 namespace mambad::kernels {
 
 absl::Status CopyRows(Stream& stream, const RowCopyArgs& args) {
-  if (args.rows < 0 || args.width < 0) return absl::InvalidArgumentError("row_copy: rows or width is negative");
+  if (args.rows < 0 || args.width < 0)
+    return absl::InvalidArgumentError("row_copy: rows or width is negative");
   if (args.rows == 0 || args.width == 0) return absl::OkStatus();
   if (args.from.base == nullptr || args.to.base == nullptr)
     return absl::InvalidArgumentError("row_copy: a table is null");

@@ -1,4 +1,5 @@
-// The arguments of row_copy, apart from the op so that CUDA files need not read Abseil. Open row_copy.h first.
+// The arguments of row_copy, apart from the op so that CUDA files need not read Abseil. Open row_copy.h
+// first.
 #ifndef MAMBAD_KERNELS_ROW_COPY_ROW_COPY_ARGS_H_
 #define MAMBAD_KERNELS_ROW_COPY_ROW_COPY_ARGS_H_
 

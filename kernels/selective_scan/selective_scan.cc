@@ -53,7 +53,8 @@ void PackDecay(const float* a_log, std::int64_t channels, std::int64_t state_siz
 absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.chunks));
   MAMBAD_RETURN_IF_ERROR(CheckOffsets("selective_scan", stream, args.offsets, args.chunks));
-  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanPrefillCuda(stream.handle(), args));
+  if (stream.on_gpu())
+    return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanPrefillCuda(stream.handle(), args));
   const SelectiveScanKernels kernels = SelectiveScanKernelsFor(stream.cpu_path());
   const std::int64_t blocks = ChannelBlocks(args.params.channels);
   stream.pool().Run(
@@ -63,7 +64,8 @@ absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs
 
 absl::Status SelectiveScanStep(Stream& stream, const SelectiveScanStepArgs& args) {
   MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.rows));
-  if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanStepCuda(stream.handle(), args));
+  if (stream.on_gpu())
+    return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanStepCuda(stream.handle(), args));
   const SelectiveScanKernels kernels = SelectiveScanKernelsFor(stream.cpu_path());
   const std::int64_t groups = (ChannelBlocks(args.params.channels) + kStepBlocks - 1) / kStepBlocks;
   const std::int64_t items = groups * args.rows;

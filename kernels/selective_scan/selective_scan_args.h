@@ -1,4 +1,5 @@
-// The arguments of selective_scan, apart from the op so that CUDA files need not read Abseil. Open selective_scan.h first.
+// The arguments of selective_scan, apart from the op so that CUDA files need not read Abseil. Open
+// selective_scan.h first.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_ARGS_H_
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_ARGS_H_
 

@@ -69,8 +69,8 @@ __global__ void ScanChunks(SelectiveScanPrefillArgs args) {
   const std::int64_t channel = std::int64_t{blockIdx.y} * kThreads + threadIdx.x;
   const std::int32_t slot = args.slot_index[blockIdx.x];
   if (channel >= args.params.channels || slot == kNoSlot) return;
-  Scan<kN>(args.params, args.in, args.y, args.y_stride, args.offsets[blockIdx.x], args.offsets[blockIdx.x + 1],
-           args.state.At(slot), channel);
+  Scan<kN>(args.params, args.in, args.y, args.y_stride, args.offsets[blockIdx.x],
+           args.offsets[blockIdx.x + 1], args.state.At(slot), channel);
 }
 
 template <int kN>

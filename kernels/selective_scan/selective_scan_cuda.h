@@ -1,5 +1,5 @@
-// The general CUDA kernels of selective_scan: any shape, any card. Arguments were checked; slot_index and offsets are in
-// device memory. They enqueue and return.
+// The general CUDA kernels of selective_scan: any shape, any card. Arguments were checked; slot_index and
+// offsets are in device memory. They enqueue and return.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_CUDA_H_
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_CUDA_H_
 

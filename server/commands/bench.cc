@@ -1,8 +1,8 @@
 // mambad bench: the engine's speed on one machine, as a fraction of the memory's.
 //
 // For each batch size: one prompt is read (prefill), then `batch` sequences that continue it decode side by
-// side, head and sampling (greedy unless flags say otherwise) included. A step that decodes fewer rows, or reads a prompt beside them,
-// is not counted.
+// side, head and sampling (greedy unless flags say otherwise) included. A step that decodes fewer rows, or
+// reads a prompt beside them, is not counted.
 #include <algorithm>
 #include <cstdio>
 #include <memory>

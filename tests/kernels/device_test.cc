@@ -1,5 +1,3 @@
-#include "kernels/device/stream.h"
-
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -8,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "kernels/device/stream.h"
 #include "tests/support/cpu_device.h"
 
 namespace mambad::kernels {

@@ -1,5 +1,6 @@
-// The general CUDA kernels compute the formulas of kernels/math in the order of the CPU's, so they give the bits of the
-// AVX2 path, which fuses as a GPU does. Everything that an op may write is compared, beside a poisoned pool.
+// The general CUDA kernels compute the formulas of kernels/math in the order of the CPU's, so they give the
+// bits of the AVX2 path, which fuses as a GPU does. Everything that an op may write is compared, beside a
+// poisoned pool.
 #include <cstring>
 #include <numeric>
 #include <random>
@@ -201,7 +202,8 @@ TEST_F(GpuOpsTest, CausalConv1d) {
 
 TEST_F(GpuOpsTest, SelectiveScan) {
   for (int trial = 0; trial < 24; ++trial) {
-    const std::int64_t D = Between(1, 300), N = trial % 2 == 0 ? 16 : Between(1, 40), stride = D + Between(0, 3);
+    const std::int64_t D = Between(1, 300), N = trial % 2 == 0 ? 16 : Between(1, 40),
+                       stride = D + Between(0, 3);
     const std::int64_t count = Between(1, kSlots);
     const auto slots = Slots(count);
     const auto offsets = Offsets(count);
@@ -209,7 +211,8 @@ TEST_F(GpuOpsTest, SelectiveScan) {
     Floats decay = Random(N * D);
     for (float& value : decay) value = -std::exp(value);
     const Floats bias = Random(D), skip = Random(D), bc = Random(rows * 2 * N);
-    const Floats x = Random(rows * stride), delta = Random(rows * stride, 2.0f), z = Random(rows * stride, 3.0f);
+    const Floats x = Random(rows * stride), delta = Random(rows * stride, 2.0f),
+                 z = Random(rows * stride, 3.0f);
     const SelectiveScanParams params = {.decay_log2 = decay.data(),
                                         .delta_bias = trial % 3 == 0 ? nullptr : bias.data(),
                                         .skip = skip.data(),

@@ -94,8 +94,7 @@ class MixerConformanceTest : public testing::TestWithParam<Case> {
     return residual;
   }
 
-  Rows Prefill(const Rows& u, const Offsets& offsets, const Slots& slots,
-               SlotPool& pool) {
+  Rows Prefill(const Rows& u, const Offsets& offsets, const Slots& slots, SlotPool& pool) {
     Rows residual(u.size(), 0.0f);
     const MixerChunks chunks{static_cast<int64_t>(slots.size()), offsets.data(), slots.data()};
     const absl::Status status = mixer_->Prefill(CallFor(u, &residual, pool), chunks);

@@ -18,7 +18,9 @@ class SlotPool {
 
   StateView view() { return {memory_.data(), layout_.stride, slots_}; }
   // The slot's own bytes, without the padding behind them.
-  std::span<std::byte> slot(int32_t index) { return {memory_.data() + index * layout_.stride, layout_.bytes}; }
+  std::span<std::byte> slot(int32_t index) {
+    return {memory_.data() + index * layout_.stride, layout_.bytes};
+  }
   std::span<std::byte> all() { return memory_; }
 
   void Zero(int32_t index) { std::memset(slot(index).data(), 0, layout_.bytes); }

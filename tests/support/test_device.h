@@ -1,5 +1,6 @@
-// Which device a test runs on: the CPU, or with MAMBAD_TEST_DEVICE=cuda the GPU. There the memory that tests hand to
-// ops and models is pinned host memory, which a GPU reads and writes in place: tests fill and compare it as always.
+// Which device a test runs on: the CPU, or with MAMBAD_TEST_DEVICE=cuda the GPU. There the memory that tests
+// hand to ops and models is pinned host memory, which a GPU reads and writes in place: tests fill and compare
+// it as always.
 #ifndef MAMBAD_TESTS_SUPPORT_TEST_DEVICE_H_
 #define MAMBAD_TESTS_SUPPORT_TEST_DEVICE_H_
 

@@ -1,5 +1,5 @@
-// The main of every test: runs at the repository's root, and fails a run in which no test ran. A run for a GPU that
-// is not there is skipped, or fails with MAMBAD_REQUIRE_GPU.
+// The main of every test: runs at the repository's root, and fails a run in which no test ran. A run for a
+// GPU that is not there is skipped, or fails with MAMBAD_REQUIRE_GPU.
 #include <unistd.h>
 
 #include <cstdio>

@@ -168,7 +168,8 @@ absl::Status Mamba::Bind(WeightLoader& loader) {
   MAMBAD_ASSIGN_OR_RETURN(skip_, loader.Vector("D"));
   MAMBAD_ASSIGN_OR_RETURN(out_proj_,
                           loader.Matrix("out_proj.weight", shape_.use_bias ? "out_proj.bias" : ""));
-  fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores && kernels::WhyNotFused(loader.device(), LayerShape()).empty();
+  fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores &&
+           kernels::WhyNotFused(loader.device(), LayerShape()).empty();
   return absl::OkStatus();
 }
 
@@ -341,10 +342,8 @@ size_t Mamba::FusedPromptBytes(int64_t tokens, int64_t chunks) const {
 }
 
 absl::Status Mamba::FusedPrompt(const FusedPromptCall& call) {
-  const kernels::PromptChunks prompt = {.tokens = call.tokens,
-                                        .chunks = call.chunks,
-                                        .offsets = call.offsets,
-                                        .slot_index = call.slot_index};
+  const kernels::PromptChunks prompt = {
+      .tokens = call.tokens, .chunks = call.chunks, .offsets = call.offsets, .slot_index = call.slot_index};
   if (call.first) MAMBAD_RETURN_IF_ERROR(kernels::PlacePromptTokens(*call.stream, prompt, call.workspace));
   return kernels::MambaLayerPrompt(*call.stream, {.shape = LayerShape(),
                                                   .weights = LayerWeights(),
