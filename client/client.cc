@@ -27,6 +27,8 @@ constexpr int kKeepaliveMs = 20'000;
 constexpr int kKeepaliveTimeoutMs = 10'000;
 constexpr int kReconnectMinMs = 100;
 constexpr int kReconnectMaxMs = 2'000;
+// A first connection that fails is tried again for this long: two more attempts.
+constexpr absl::Duration kSecondChance = absl::Milliseconds(400);
 
 grpc::ChannelArguments ChannelArgumentsOf(const ClientOptions& options) {
   grpc::ChannelArguments arguments;
@@ -44,18 +46,30 @@ grpc::ChannelArguments ChannelArgumentsOf(const ClientOptions& options) {
   return arguments;
 }
 
-absl::Status WaitUntilConnected(grpc::Channel& channel, std::string_view address,
+// Why a channel in TRANSIENT_FAILURE does not connect, in gRPC's words: only a call is told.
+std::string ConnectError(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(1)));
+  grpc::health::v1::HealthCheckResponse response;
+  return grpc::health::v1::Health::NewStub(channel)->Check(&context, {}, &response).error_message();
+}
+
+absl::Status WaitUntilConnected(const std::shared_ptr<grpc::Channel>& channel, std::string_view address,
                                 const ClientOptions& options) {
   const absl::Time deadline = absl::Now() + options.connect_timeout;
+  absl::Time give_up = deadline;
   for (;;) {
-    const grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+    const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
     if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE && !options.wait_for_server)
-      return absl::UnavailableError(absl::StrCat("no server answers at ", std::string(address)));
-    if (!channel.WaitForStateChange(state, absl::ToChronoTime(deadline))) {
-      return absl::UnavailableError(absl::StrCat("no server answered at ", std::string(address), " within ",
-                                                 absl::FormatDuration(options.connect_timeout)));
+      give_up = std::min(give_up, absl::Now() + kSecondChance);
+    if (channel->WaitForStateChange(state, absl::ToChronoTime(give_up))) continue;
+    if (give_up < deadline) {
+      return absl::UnavailableError(
+          absl::StrCat("no server answers at ", std::string(address), ": ", ConnectError(channel)));
     }
+    return absl::UnavailableError(absl::StrCat("no server answered at ", std::string(address), " within ",
+                                               absl::FormatDuration(options.connect_timeout)));
   }
 }
 
@@ -108,7 +122,7 @@ absl::StatusOr<Client> Client::Connect(std::string_view address, const ClientOpt
   const std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(
       std::string(address), grpc::InsecureChannelCredentials(), ChannelArgumentsOf(options));
   if (options.connect_timeout > absl::ZeroDuration()) {
-    if (absl::Status status = WaitUntilConnected(*channel, address, options); !status.ok()) return status;
+    if (absl::Status status = WaitUntilConnected(channel, address, options); !status.ok()) return status;
   }
   return Client(std::make_shared<Impl>(channel));
 }

@@ -25,6 +25,7 @@ struct LogState {
 };
 
 std::atomic<LogState*> g_log{nullptr};
+std::atomic<LogState*> g_finished{nullptr};  // kept: threads may still be inside Log
 
 spdlog::level::level_enum ToSpdlog(LogLevel level) {
   switch (level) {
@@ -91,6 +92,7 @@ void FinishLog() {
   if (state == nullptr) return;
   // Ending the thread writes out its queue.
   state->thread.reset();
+  g_finished.store(state);
 }
 
 void Log(LogLevel level, std::string_view message, const nlohmann::ordered_json& fields) {

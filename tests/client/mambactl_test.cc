@@ -286,7 +286,8 @@ TEST_F(MambactlTest, SaysWhenNothingListens) {
   const ProcessResult result =
       RunProcess({kMambactl, "generate", "--prompt", "x", "--server", "127.0.0.1:1"});
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_EQ(result.err, "mambactl: no server answers at 127.0.0.1:1 (UNAVAILABLE)\n");
+  EXPECT_THAT(result.err, testing::StartsWith("mambactl: no server answers at 127.0.0.1:1: "));
+  EXPECT_THAT(result.err, testing::HasSubstr("Connection refused"));
 }
 
 TEST_F(MambactlTest, TakesTheServerFromTheEnvironment) {

@@ -360,7 +360,8 @@ TEST_F(EngineLoopTest, ACancelledRequestEndsAndCountsWithTheStatusOfItsCanceller
     ASSERT_TRUE(harness_.Of(ticket).end.has_value());
     EXPECT_EQ(harness_.Of(ticket).end->status, verdict);
   }
-  const auto& finished = harness_.ledger.Stats().requests_finished[static_cast<size_t>(Method::kGenerate)];
+  const EngineStats stats = harness_.ledger.Stats();
+  const auto& finished = stats.requests_finished[static_cast<size_t>(Method::kGenerate)];
   EXPECT_EQ(finished[static_cast<size_t>(absl::StatusCode::kResourceExhausted)], 3u);
   EXPECT_EQ(finished[static_cast<size_t>(absl::StatusCode::kCancelled)], 0u);
 }

@@ -6,6 +6,7 @@
 
 #include "engine/model/load.h"
 #include "tests/support/loop_harness.h"
+#include "tests/support/test_device.h"
 
 namespace mambad {
 namespace {
@@ -24,7 +25,7 @@ class SessionTwinsTest : public testing::TestWithParam<Case> {
     if (std::string(GetParam().model).empty()) return std::make_shared<OracleModel>();
     LoadOptions options;
     options.model = std::string(MAMBAD_SOURCE_DIR "/") + GetParam().model;
-    options.device = DeviceChoice::kCpu;
+    options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
     options.limits = {.decode_rows = 64, .prompt_tokens = 64};
     absl::StatusOr<LoadedModel> loaded = LoadModel(options);
     EXPECT_TRUE(loaded.ok()) << loaded.status();

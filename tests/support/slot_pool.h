@@ -3,6 +3,7 @@
 #ifndef MAMBAD_TESTS_SUPPORT_SLOT_POOL_H_
 #define MAMBAD_TESTS_SUPPORT_SLOT_POOL_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -28,7 +29,7 @@ class SlotPool {
   }
 
   void Set(std::int32_t slot, const std::vector<float>& values) {
-    std::memcpy(View().At(slot), values.data(), floats_ * sizeof(float));
+    std::copy_n(values.begin(), floats_, View().At(slot));
   }
   std::vector<float> Get(std::int32_t slot) {
     const float* begin = View().At(slot);
