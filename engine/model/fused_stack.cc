@@ -9,12 +9,16 @@
 
 namespace mambad {
 
+bool FusedStack::OfferedBy(std::span<Block> blocks) {
+  return std::ranges::all_of(blocks, [](Block& block) { return block.fused() != nullptr; });
+}
+
 absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& device,
                                                                std::span<Block> blocks,
                                                                const kernels::Embedding& embedding,
                                                                const float* final_norm,
                                                                const ForwardLimits& limits, Finish finish) {
-  if (std::ranges::any_of(blocks, [](Block& block) { return block.fused() == nullptr; })) return nullptr;
+  if (!OfferedBy(blocks)) return nullptr;
   const int64_t rows_max = std::min<int64_t>(limits.decode_rows, kernels::kMaxStepRows);
   std::unique_ptr<FusedStack> stack(
       new FusedStack(blocks, embedding, final_norm, rows_max, std::move(finish)));

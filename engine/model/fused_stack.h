@@ -34,7 +34,9 @@ class FusedStack {
   // Enqueues the end of a decode step of `bucket` rows, whose last hidden rows are at residual().
   using Finish = std::function<absl::Status(int32_t bucket, const StateView& state)>;
 
-  // Null when a block offers no fused path here. `blocks`, `embedding` and `final_norm` (M) must outlive it.
+  // Whether every block has a fused path here. REQUIRES: they are bound.
+  static bool OfferedBy(std::span<Block> blocks);
+  // Null when a block offers none. `blocks`, `embedding` and `final_norm` (M) must outlive it.
   static absl::StatusOr<std::unique_ptr<FusedStack>> Create(kernels::Device& device, std::span<Block> blocks,
                                                             const kernels::Embedding& embedding,
                                                             const float* final_norm,

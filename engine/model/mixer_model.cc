@@ -120,12 +120,13 @@ absl::Status MixerModel::Bind(ModelPlan plan, WeightSource& weights, WeightPreci
   }
   blocks_ = std::move(plan.blocks);
   for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Bind(loader));
-  Describe(config, plan.parameters, weights, precision, loader.device_bytes());
+  Describe(config, plan.parameters, weights, precision, loader.device_bytes(), loader.read_bytes());
   return absl::OkStatus();
 }
 
 void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
-                          WeightPrecision precision, uint64_t weight_bytes) {
+                          WeightPrecision precision, uint64_t weight_bytes,
+                          uint64_t decode_weight_bytes) {
   info_.model_type = config.model_type;
   info_.precision = precision == WeightPrecision::kBf16 ? "bf16" : "f32";
   info_.vocab_size = config.vocab_size;
@@ -134,7 +135,7 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
   blocks_.front().mixer().Describe(&info_);
   info_.parameters = parameters;
   info_.weight_bytes = weight_bytes;
-  info_.decode_weight_bytes = weight_bytes - embedding_.bytes();
+  info_.decode_weight_bytes = decode_weight_bytes;
   info_.embedding_row_bytes = embedding_.row_bytes();
   info_.eos_token_ids = config.eos_token_ids;
   Digest digest;
@@ -150,13 +151,16 @@ absl::Status MixerModel::AllocateWorkspace() {
   const int64_t rows = std::max(limits_.decode_rows, limits_.prompt_tokens);
   const int64_t row_floats = Aligned(rows * info_.d_model);
   const int64_t task_floats = Aligned(int64_t{limits_.logits_tasks()} * info_.d_model);
-  const auto mixer_floats = static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
-  const int64_t step_floats = device_->is_gpu() ? Aligned(kernels::kMaxStepRows * info_.d_model) : 0;
-  const int64_t floats = 2 * row_floats + task_floats + step_floats + mixer_floats;
+  // The fused path has workspaces of its own.
+  const bool fused = FusedStack::OfferedBy(blocks_);
+  const int64_t normed_floats = fused ? 0 : row_floats;
+  const auto mixer_floats = fused ? 0 : static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
+  const int64_t step_floats = fused ? Aligned(kernels::kMaxStepRows * info_.d_model) : 0;
+  const int64_t floats = row_floats + normed_floats + task_floats + step_floats + mixer_floats;
   MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
   residual_ = workspace_.as<float>();
   normed_ = residual_ + row_floats;
-  head_hidden_ = normed_ + row_floats;
+  head_hidden_ = normed_ + normed_floats;
   step_hidden_ = head_hidden_ + task_floats;
   mixer_workspace_ = step_hidden_ + step_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));

@@ -72,7 +72,7 @@ class MixerModel : public Model {
                     const LoadProgress& progress);
   absl::Status AllocateWorkspace();
   void Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
-                kernels::WeightPrecision precision, uint64_t weight_bytes);
+                kernels::WeightPrecision precision, uint64_t weight_bytes, uint64_t decode_weight_bytes);
 
   absl::Status Check(const Batch& batch, const StateView& state);
   absl::Status ClaimSlot(int32_t slot, const StateView& state);

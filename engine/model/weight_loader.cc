@@ -43,6 +43,7 @@ absl::StatusOr<kernels::DeviceBuffer> WeightLoader::Upload(std::span<const float
   MAMBAD_ASSIGN_OR_RETURN(kernels::DeviceBuffer buffer, device_.Allocate(values.size_bytes(), "weights"));
   MAMBAD_RETURN_IF_ERROR(kernels::CopyToDevice(stream_, buffer.data(), values.data(), values.size_bytes()));
   device_bytes_ += buffer.bytes();
+  read_bytes_ += buffer.bytes();
   return buffer;
 }
 
@@ -57,6 +58,7 @@ absl::StatusOr<kernels::PackedLinear> WeightLoader::Matrix(std::string_view name
                                      bias.empty() ? nullptr : bias_values.data()};
   MAMBAD_ASSIGN_OR_RETURN(kernels::PackedLinear packed, kernels::PackLinear(device_, weight, precision_));
   device_bytes_ += packed.bytes();
+  read_bytes_ += packed.read_bytes();
   return packed;
 }
 

@@ -45,8 +45,10 @@ class WeightLoader {
 
   kernels::Device& device() const { return device_; }
   kernels::WeightPrecision precision() const { return precision_; }
-  // Bytes of everything handed out.
+  // Bytes of everything handed out, padding included.
   uint64_t device_bytes() const { return device_bytes_; }
+  // Bytes that one use of all vectors and matrices reads: no padding, no tables.
+  uint64_t read_bytes() const { return read_bytes_; }
 
  private:
   absl::StatusOr<HostTensor> Load(std::string_view name, const TensorSpec** spec);
@@ -59,6 +61,7 @@ class WeightLoader {
   std::span<const TensorSpec> specs_;
   std::string prefix_;
   uint64_t device_bytes_ = 0;
+  uint64_t read_bytes_ = 0;
 };
 
 }  // namespace mambad

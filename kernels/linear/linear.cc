@@ -73,6 +73,11 @@ absl::Status Linear(Stream& stream, const PackedLinear& weight, const LinearArgs
   return stream.on_gpu() ? LinearGpu(stream, weight, args) : LinearCpu(stream, weight, args);
 }
 
+std::size_t PackedLinear::read_bytes() const {
+  if (layout_ != PanelLayout::kGpuCores) return bytes();
+  return rows_ * cols_ * sizeof(std::uint16_t) + (has_bias_ ? rows_ * sizeof(float) : 0);
+}
+
 void UnpackLinearRow(const PackedLinear& weight, std::int64_t m, float* out) {
   MAMBAD_CHECK(m >= 0 && m < weight.rows());
   const std::byte* panel = weight.panel(m / kPanelChannels);

@@ -49,8 +49,9 @@ class PackedLinear {
     return layout_ == PanelLayout::kF32 || layout_ == PanelLayout::kGpuRows ? WeightPrecision::kF32
                                                                             : WeightPrecision::kBf16;
   }
-  // What the weight occupies, and what one use of it reads.
+  // What the weight occupies, and what one use of it reads: a GPU skips the padding.
   std::size_t bytes() const { return buffer_.bytes(); }
+  std::size_t read_bytes() const;
 
   PanelLayout layout() const { return layout_; }
   const void* data() const { return buffer_.data(); }
