@@ -9,6 +9,14 @@
 #include "kernels/mamba_layer/step_ends.h"
 
 namespace mambad::kernels {
+PackedWeight AsPackedWeight(const PackedLinear& linear) {
+  MAMBAD_CHECK(linear.layout() == PanelLayout::kGpuCores);
+  return {static_cast<const std::uint16_t*>(linear.data()), static_cast<std::int32_t>(linear.rows()),
+          static_cast<std::int32_t>(linear.cols())};
+}
+
+#if defined(MAMBAD_HAS_CUDA)
+
 namespace {
 
 // The decode kernels name what is wrong; null: nothing.
@@ -18,14 +26,6 @@ absl::Status AsStatus(std::string_view op, const char* error) {
 }
 
 }  // namespace
-
-PackedWeight AsPackedWeight(const PackedLinear& linear) {
-  MAMBAD_CHECK(linear.layout() == PanelLayout::kGpuCores);
-  return {static_cast<const std::uint16_t*>(linear.data()), static_cast<std::int32_t>(linear.rows()),
-          static_cast<std::int32_t>(linear.cols())};
-}
-
-#if defined(MAMBAD_HAS_CUDA)
 
 std::string_view WhyNotFused(const Device& device, const MambaLayerShape& shape) {
   if (!device.is_gpu() || device.gpu().major < 9) return "the fused kernels need a Hopper GPU";
