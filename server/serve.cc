@@ -3,7 +3,9 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <future>
 #include <memory>
@@ -49,8 +51,12 @@ class StopSignals {
 
   // Whether one arrived within `timeout`.
   bool Wait(absl::Duration timeout) {
-    const timespec limit = absl::ToTimespec(timeout);
-    return sigtimedwait(&set_, nullptr, &limit) > 0;
+    const absl::Time end = absl::Now() + timeout;
+    for (;;) {
+      const timespec limit = absl::ToTimespec(std::max(absl::ZeroDuration(), end - absl::Now()));
+      if (sigtimedwait(&set_, nullptr, &limit) > 0) return true;
+      if (errno != EINTR) return false;  // a debugger that attaches interrupts without a signal
+    }
   }
 
  private:
