@@ -41,6 +41,9 @@ absl::Status CheckOptions(const EngineOptions& options) {
   if (options.stall_timeout <= absl::ZeroDuration()) {
     return InvalidField("stall_timeout", "must be positive");
   }
+  if (options.device_timeout < absl::ZeroDuration()) {
+    return InvalidField("device_timeout", "must not be negative");
+  }
   if (options.session_ttl_default < absl::Seconds(1) || options.session_ttl_default > absl::Hours(24 * 365)) {
     return InvalidField("session_ttl_default", "must be in [1 s, 365 d]");
   }
@@ -168,15 +171,24 @@ class EngineImpl final : public Engine {
     for (const kernels::MemoryUse& use : device_overhead_) ledger.push_back({use.user, use.bytes});
     return ledger;
   }
-  bool healthy() const override { return !ledger_.device_lost(); }
+  bool healthy() const override { return !ledger_.device_lost() && !Hangs(); }
 
  private:
   // A test that ticks by hand owns the time.
   absl::Time Now() const { return started_ ? absl::Now() : ledger_.last_tick(); }
 
+  bool Hangs() const {
+    const int64_t began = tick_began_ns_.load();
+    return began != 0 && options_.device_timeout > absl::ZeroDuration() &&
+           absl::Now() - absl::FromUnixNanos(began) > options_.device_timeout;
+  }
+
   void Run() {
     while (!stopping_) {
-      const TickReport report = loop_.Tick(absl::Now());
+      const absl::Time now = absl::Now();
+      tick_began_ns_ = absl::ToUnixNanos(now);
+      const TickReport report = loop_.Tick(now);
+      tick_began_ns_ = 0;
       if (report.idle) mailbox_->WaitUntil(report.next_event);
     }
   }
@@ -200,6 +212,7 @@ class EngineImpl final : public Engine {
   EngineLoop loop_;
   std::atomic<bool> started_{false};
   std::atomic<bool> stopping_{false};
+  std::atomic<int64_t> tick_began_ns_{0};  // of the tick that runs on the thread; 0: none
   std::thread thread_;
 };
 

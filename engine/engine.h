@@ -53,6 +53,8 @@ struct EngineOptions {
   absl::Duration prompt_time_per_tick = absl::Milliseconds(50);
   absl::Duration prompt_time_per_tick_idle = absl::Milliseconds(500);
   absl::Duration stall_timeout = absl::Seconds(30);  // a full sink ends its request after this
+  // A tick that takes longer than this means that the device hangs: healthy() turns false. 0: never.
+  absl::Duration device_timeout = absl::Seconds(60);
 
   uint64_t seed = 0;  // of drawn seeds and session ids; 0: from the system's entropy
   std::function<void(const std::string& line)> log;  // one line per notable event; prompts are never logged
@@ -105,7 +107,7 @@ class Engine {
   virtual const EngineOptions& options() const = 0;  // with defaults resolved
   virtual RequestLimits limits() const = 0;
   virtual std::vector<MemoryAddend> MemoryLedger() const = 0;  // weights, state pool, workspace, queues, ...
-  // False once the device failed; every open request has then ended.
+  // False once the device failed (every open request has then ended), and while it hangs.
   virtual bool healthy() const = 0;
 };
 

@@ -105,6 +105,8 @@ void AddServeOptions(CLI::App* app, ServeOptions* options) {
               "How long the reader of a stream may be behind before the request ends");
   AddDuration(app, "--drain-timeout", &options->drain_timeout,
               "How long running requests may go on after SIGTERM");
+  AddDuration(app, "--device-timeout", &options->device_timeout,
+              "How long one step may take before the device counts as lost (exit code 3); 0: for ever");
   app->add_option("--log-format", options->log_format, "auto (text on a terminal), text or json")
       ->check(CLI::IsMember({"auto", "text", "json"}))
       ->capture_default_str();
@@ -154,6 +156,7 @@ EngineOptions ToEngineOptions(const ServeOptions& options, const Model& model) {
   engine.prompt_tokens_per_tick = options.prompt_tokens_per_tick;
   engine.prompt_tokens_per_tick_idle = model.limits().prompt_tokens;
   engine.stall_timeout = options.stall_timeout;
+  engine.device_timeout = options.device_timeout;
   return engine;
 }
 

@@ -43,6 +43,7 @@ struct ServeOptions {
   absl::Duration default_deadline = absl::Minutes(10);
   absl::Duration stall_timeout = absl::Seconds(30);
   absl::Duration drain_timeout = absl::Seconds(30);
+  absl::Duration device_timeout = absl::Seconds(60);
   std::string log_format = "auto";  // auto, text, json
   std::string log_level = "info";   // debug, info, warning, error
 };
