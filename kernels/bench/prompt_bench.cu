@@ -1,0 +1,465 @@
+// The prompt path of a Mamba layer on a GPU: proves it against a plain fp64 reference and against itself,
+// then times it. Arguments: check | time | both | profile.
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/bench/prompt_reference.cuh"
+#include "kernels/mamba_layer/mamba_layer_prompt.h"
+#include "kernels/mamba_layer/mamba_layer_prompt_pass.cuh"
+
+namespace {
+
+using namespace mambad::kernels;
+
+// ---- A pool of slots and one call.
+
+struct Pool {
+  std::int64_t slots, stride, window_at, state_at;  // floats
+  std::vector<float> data;
+  Pool(const MambaLayerShape& s, std::int64_t count, Random& random) : slots(count) {
+    window_at = 5;
+    state_at = window_at + (s.d_conv - 1) * s.d_inner + 3;
+    stride = state_at + s.d_state * s.d_inner + 7;
+    data.resize(slots * stride);
+    for (float& v : data) v = std::nanf("");
+    for (std::int64_t slot = 0; slot < slots; ++slot) {
+      for (std::int64_t i = 0; i < (s.d_conv - 1) * s.d_inner; ++i) Window(slot)[i] = Bf16(random.Normal());
+      for (std::int64_t i = 0; i < s.d_state * s.d_inner; ++i)
+        State(slot)[i] = static_cast<float>(random.Normal());
+    }
+  }
+  float* Window(std::int64_t slot) { return data.data() + slot * stride + window_at; }
+  float* State(std::int64_t slot) { return data.data() + slot * stride + state_at; }
+  SlotView View(float* device, std::int64_t at) const {
+    return {reinterpret_cast<std::byte*>(device), stride * 4, at * 4, static_cast<std::int32_t>(slots)};
+  }
+};
+
+// Runs chunks of `rows` (token-major, packed in this order), updating pool and residual.
+void RunLayer(const HostLayer& l, const MambaLayerWeights& weights, const float* norm,
+              const std::vector<std::int64_t>& lengths, const std::vector<std::int32_t>& slot_index,
+              std::vector<float>& residual, Pool& pool) {
+  std::vector<std::int64_t> offsets = {0};
+  for (const auto n : lengths) offsets.push_back(offsets.back() + n);
+  MambaLayerPromptArgs args;
+  args.shape = l.shape;
+  args.weights = weights;
+  args.norm_weight = norm;
+  args.norm_eps = kNormEps;
+  args.prompt = {offsets.back(), static_cast<std::int64_t>(lengths.size()), Upload(offsets),
+                 Upload(slot_index)};
+  float* device_pool = Upload(pool.data);
+  std::vector<float> guarded = residual;
+  guarded.resize(residual.size() + 1000, 12345.0f);
+  args.residual = Upload(guarded);
+  args.window = pool.View(device_pool, pool.window_at);
+  args.state = pool.View(device_pool, pool.state_at);
+  const std::size_t bytes = MambaLayerPromptWorkspace(l.shape, args.prompt.tokens, args.prompt.chunks);
+  MUST(cudaMalloc(&args.workspace, bytes));
+  MUST(cudaMemset(args.workspace, 0xff, bytes));
+  MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
+  MUST(MambaLayerPrompt(args, nullptr));
+  MUST(cudaDeviceSynchronize());
+  guarded = Download(args.residual, guarded.size());
+  for (std::size_t i = residual.size(); i < guarded.size(); ++i) {
+    if (guarded[i] != 12345.0f) std::printf("WRITE PAST THE RESIDUAL\n"), std::exit(1);
+  }
+  std::copy_n(guarded.begin(), residual.size(), residual.begin());
+  pool.data = Download(device_pool, pool.data.size());
+  for (void* p : {static_cast<void*>(const_cast<std::int64_t*>(args.prompt.offsets)),
+                  static_cast<void*>(const_cast<std::int32_t*>(args.prompt.slot_index)),
+                  static_cast<void*>(device_pool), static_cast<void*>(args.residual), args.workspace}) {
+    MUST(cudaFree(p));
+  }
+}
+
+struct CheckShape {
+  MambaLayerShape shape;
+  bool bias;
+  std::vector<std::int64_t> lengths;
+};
+
+bool CheckAgainstReference(const CheckShape& c, std::uint64_t seed) {
+  Random random{seed << 32};
+  const auto& s = c.shape;
+  const HostLayer l = MakeLayer(s, c.bias, random);
+  const MambaLayerWeights weights = UploadLayer(l);
+  const float* const norm = Upload(l.norm);
+  const int chunks = static_cast<int>(c.lengths.size());
+  Pool pool(s, chunks + 3, random);
+  std::vector<std::int32_t> slots;
+  for (int i = 0; i < chunks; ++i) slots.push_back((i * 5 + 2) % (chunks + 3));
+  std::sort(slots.begin(), slots.end());
+  slots.erase(std::unique(slots.begin(), slots.end()), slots.end());
+  while (static_cast<int>(slots.size()) < chunks) slots.push_back(kNoSlot);
+  std::reverse(slots.begin(), slots.end());
+  if (chunks > 2) slots[1] = kNoSlot;
+
+  std::int64_t tokens = 0;
+  for (const auto n : c.lengths) tokens += n;
+  std::vector<float> residual(tokens * s.d_model);
+  for (float& v : residual) v = static_cast<float>(random.Normal());
+  // Reference.
+  std::vector<double> want(residual.begin(), residual.end());
+  Pool want_pool = pool;
+  std::int64_t at = 0;
+  for (int i = 0; i < chunks; at += c.lengths[i++]) {
+    if (slots[i] == kNoSlot) continue;
+    std::vector<double> window(want_pool.Window(slots[i]),
+                               want_pool.Window(slots[i]) + (s.d_conv - 1) * s.d_inner);
+    std::vector<double> state(want_pool.State(slots[i]), want_pool.State(slots[i]) + s.d_state * s.d_inner);
+    Reference(l, c.lengths[i], want.data() + at * s.d_model, window.data(), state.data());
+    std::copy(window.begin(), window.end(), want_pool.Window(slots[i]));
+    std::copy(state.begin(), state.end(), want_pool.State(slots[i]));
+  }
+  // Chunks without a slot hold NaN, which nobody else may see.
+  at = 0;
+  for (int i = 0; i < chunks; at += c.lengths[i++]) {
+    if (slots[i] != kNoSlot) continue;
+    for (std::int64_t k = 0; k < c.lengths[i] * s.d_model; ++k) residual[at * s.d_model + k] = std::nanf("");
+  }
+  const std::vector<float> before = residual;
+  const Pool pool_before = pool;
+  RunLayer(l, weights, norm, c.lengths, slots, residual, pool);
+
+  bool ok = true;
+  double worst_residual = 0, worst_state = 0, scale = 0, state_scale = 0;
+  at = 0;
+  for (int i = 0; i < chunks; at += c.lengths[i++]) {
+    for (std::int64_t k = at * s.d_model; k < (at + c.lengths[i]) * s.d_model; ++k) {
+      if (slots[i] == kNoSlot) {
+        ok = ok && std::memcmp(&residual[k], &before[k], 4) == 0;
+      } else {
+        scale = std::max(scale, std::fabs(want[k] - before[k]));
+        const double difference = std::fabs(residual[k] - want[k]);
+        if (!(difference <= worst_residual)) worst_residual = difference;
+      }
+    }
+  }
+  std::size_t untouched = 0;
+  for (std::size_t k = 0; k < pool.data.size(); ++k) {
+    const std::int64_t slot = k / pool.stride;
+    const bool used = std::find(slots.begin(), slots.end(), static_cast<std::int32_t>(slot)) != slots.end();
+    if (!used || std::isnan(pool_before.data[k])) {
+      untouched += std::memcmp(&pool.data[k], &pool_before.data[k], 4) != 0;
+    } else {
+      state_scale = std::max(state_scale, std::fabs(static_cast<double>(want_pool.data[k])));
+      const double difference = std::fabs(static_cast<double>(pool.data[k]) - want_pool.data[k]);
+      if (!(difference <= worst_state)) worst_state = difference;
+    }
+  }
+  ok = ok && untouched == 0 && worst_residual <= 0.01 * scale && worst_state <= 0.01 * state_scale;
+  std::printf(
+      "%s M %4d D %4d N %3d K %d R %3d chunks %2d tokens %4ld: residual %.1e of %.1f, state %.1e of "
+      "%.1f, strays %zu\n",
+      ok ? "ok  " : "FAIL", s.d_model, s.d_inner, s.d_state, s.d_conv, s.dt_rank, chunks, tokens,
+      worst_residual, scale, worst_state, state_scale, untouched);
+
+  // Bits: every session alone, cut at random places, in another slot.
+  at = 0;
+  std::size_t different = 0, compared = 0;
+  for (int i = 0; i < chunks; at += c.lengths[i++]) {
+    if (slots[i] == kNoSlot) continue;
+    Pool other = pool_before;
+    const std::int32_t slot = (slots[i] + 1) % static_cast<std::int32_t>(pool.slots);
+    std::copy_n(const_cast<Pool&>(pool_before).Window(slots[i]), (s.d_conv - 1) * s.d_inner,
+                other.Window(slot));
+    std::copy_n(const_cast<Pool&>(pool_before).State(slots[i]), s.d_state * s.d_inner, other.State(slot));
+    for (std::int64_t done = 0; done < c.lengths[i];) {
+      const std::int64_t n = std::min<std::int64_t>(1 + random.Below(70), c.lengths[i] - done);
+      const auto first = before.begin() + (at + done) * s.d_model;
+      std::vector<float> rows(first, first + n * s.d_model);
+      RunLayer(l, weights, norm, {n}, {slot}, rows, other);
+      compared += rows.size();
+      for (std::size_t k = 0; k < rows.size(); ++k) {
+        different += std::memcmp(&rows[k], &residual[(at + done) * s.d_model + k], 4) != 0;
+      }
+      done += n;
+    }
+    for (std::int64_t k = 0; k < (s.d_conv - 1) * s.d_inner; ++k) {
+      different += std::memcmp(other.Window(slot) + k, pool.Window(slots[i]) + k, 4) != 0;
+    }
+    for (std::int64_t k = 0; k < s.d_state * s.d_inner; ++k) {
+      different += std::memcmp(other.State(slot) + k, pool.State(slots[i]) + k, 4) != 0;
+    }
+    compared += s.d_state * s.d_inner;
+  }
+  std::printf("%s cut anywhere, alone, another slot: %zu of %zu bits differ\n",
+              different == 0 ? "ok  " : "FAIL", different, compared);
+  return ok && different == 0;
+}
+
+bool Check() {
+  const std::vector<CheckShape> shapes = {
+      {{64, 128, 16, 4, 8}, false, {70, 1, 33, 200, 2, 3, 64}},
+      {{100, 200, 16, 4, 7}, true, {5, 40, 129, 3}},
+      {{96, 192, 8, 3, 12, 1e-6f}, false, {31, 32, 33, 1, 2}},
+      {{72, 101, 32, 4, 66}, false, {90, 17, 100}},
+      {{64, 88, 5, 2, 3}, true, {20, 9, 50}},
+      {{48, 64, 100, 4, 4}, false, {20, 9, 37}},
+      {{48, 64, 200, 5, 4}, false, {12, 9, 40}},
+      {{48, 64, 64, 1, 4}, false, {12, 9, 40}},
+      {{768, 1536, 16, 4, 48}, false, {150, 20}},
+      {{320, 640, 16, 4, 160}, false, {300}},
+  };
+  bool ok = true;
+  for (std::size_t i = 0; i < shapes.size(); ++i) ok = CheckAgainstReference(shapes[i], 77 + i) && ok;
+  return ok;
+}
+
+// ---- Timing.
+
+__global__ void FillNormal(__nv_bfloat16* bf16, float* f32, std::size_t n, float mean, float scale,
+                           std::uint64_t seed) {
+  for (std::size_t i = blockIdx.x * std::size_t{256} + threadIdx.x; i < n;
+       i += gridDim.x * std::size_t{256}) {
+    std::uint64_t x = (i + seed) * 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    float s = 0;
+    for (int b = 0; b < 4; ++b) s += static_cast<float>((x >> (16 * b)) & 0xffff) * (1.0f / 65536.0f) - 0.5f;
+    const float v = mean + s * 1.732f * scale;
+    if (bf16 != nullptr) bf16[i] = __float2bfloat16_rn(v);
+    if (f32 != nullptr) f32[i] = v;
+  }
+}
+std::uint64_t fill_seed = 1;
+float* RandomFloats(std::size_t n, float mean, float scale) {
+  float* p = nullptr;
+  MUST(cudaMalloc(&p, n * 4));
+  FillNormal<<<1024, 256>>>(nullptr, p, n, mean, scale, fill_seed += n);
+  MUST(cudaGetLastError());
+  return p;
+}
+PackedWeight RandomPackedWeight(std::int64_t rows, std::int64_t cols, double scale) {
+  PackedWeight w{nullptr, static_cast<std::int32_t>(rows), static_cast<std::int32_t>(cols)};
+  const std::size_t elements = PackedElements(rows, cols);
+  __nv_bfloat16* p = nullptr;
+  MUST(cudaMalloc(&p, elements * 2));
+  FillNormal<<<1024, 256>>>(p, nullptr, elements, 0, static_cast<float>(scale), fill_seed += elements);
+  MUST(cudaGetLastError());
+  w.data = reinterpret_cast<const std::uint16_t*>(p);
+  return w;
+}
+CoreMatrices Cores(const PackedWeight& w) { return {w.data, w.rows, w.cols}; }
+
+// Median over replays of a graph of what `enqueue` launches, in seconds.
+double TimeGraph(const std::function<void(cudaStream_t)>& enqueue, int replays = 15) {
+  cudaStream_t stream;
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  cudaEvent_t start, stop;
+  MUST(cudaStreamCreate(&stream));
+  MUST(cudaEventCreate(&start));
+  MUST(cudaEventCreate(&stop));
+  MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  enqueue(stream);
+  MUST(cudaStreamEndCapture(stream, &graph));
+  MUST(cudaGraphInstantiate(&exec, graph, 0));
+  std::vector<double> times;
+  for (int i = 0; i < replays + 3; ++i) {
+    MUST(cudaEventRecord(start, stream));
+    MUST(cudaGraphLaunch(exec, stream));
+    MUST(cudaEventRecord(stop, stream));
+    MUST(cudaEventSynchronize(stop));
+    float ms = 0;
+    MUST(cudaEventElapsedTime(&ms, start, stop));
+    if (i >= 3) times.push_back(ms * 1e-3);
+  }
+  MUST(cudaGetLastError());
+  std::sort(times.begin(), times.end());
+  MUST(cudaGraphExecDestroy(exec));
+  MUST(cudaGraphDestroy(graph));
+  MUST(cudaStreamDestroy(stream));
+  return times[times.size() / 2];
+}
+
+struct TimedModel {
+  const char* name;
+  std::int32_t M, D, R, L;
+};
+
+struct Timed {
+  std::vector<MambaLayerPromptArgs> layers;
+  std::vector<void*> memory;
+
+  Timed(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
+    MambaLayerPromptArgs args;
+    args.shape = {m.M, m.D, 16, 4, m.R};
+    args.norm_weight = RandomFloats(m.M, 1, 0.1f);
+    memory.push_back(const_cast<float*>(args.norm_weight));
+    std::vector<std::int64_t> offsets;
+    std::vector<std::int32_t> slots;
+    for (std::int64_t i = 0; i <= chunks; ++i) offsets.push_back(i * length);
+    for (std::int64_t i = 0; i < chunks; ++i)
+      slots.push_back(static_cast<std::int32_t>((i * 3 + 1) % chunks));
+    args.prompt = {chunks * length, chunks, Upload(offsets), Upload(slots)};
+    args.residual = RandomFloats(args.prompt.tokens * m.M, 0, 1);
+    const std::int64_t stride = 3 * m.D + 16 * m.D;
+    float* pool = RandomFloats(chunks * stride * m.L, 0, 0.1f);
+    MUST(cudaMalloc(&args.workspace, MambaLayerPromptWorkspace(args.shape, args.prompt.tokens, chunks)));
+    for (std::int64_t layer = 0; layer < m.L; ++layer) {
+      MambaLayerWeights& w = args.weights;
+      w.in_proj = RandomPackedWeight(2 * m.D, m.M, 1 / std::sqrt(m.M));
+      w.conv_weight = RandomFloats(4 * m.D, 0, 0.5f);
+      w.conv_bias = RandomFloats(m.D, 0, 0.1f);
+      w.x_proj = RandomPackedWeight(m.R + 32, m.D, 1 / std::sqrt(m.D));
+      w.dt_proj = RandomPackedWeight(m.D, m.R, 1 / std::sqrt(m.R));
+      w.dt_bias = RandomFloats(m.D, -4, 1);
+      w.decay_log2 = RandomFloats(16 * m.D, -12, 3);
+      w.skip = RandomFloats(m.D, 1, 0.1f);
+      w.out_proj = RandomPackedWeight(m.M, m.D, 0.02 / std::sqrt(m.D));
+      for (const void* p : {static_cast<const void*>(w.in_proj.data), static_cast<const void*>(w.conv_weight),
+                            static_cast<const void*>(w.conv_bias), static_cast<const void*>(w.x_proj.data),
+                            static_cast<const void*>(w.dt_proj.data), static_cast<const void*>(w.dt_bias),
+                            static_cast<const void*>(w.decay_log2), static_cast<const void*>(w.skip),
+                            static_cast<const void*>(w.out_proj.data)}) {
+        memory.push_back(const_cast<void*>(p));
+      }
+      const SlotView view{reinterpret_cast<std::byte*>(pool), stride * m.L * 4, layer * stride * 4,
+                          static_cast<std::int32_t>(chunks)};
+      args.window = args.state = view;
+      args.state.layer_offset_bytes += 3 * m.D * 4;
+      layers.push_back(args);
+    }
+    for (const void* p :
+         {static_cast<const void*>(args.prompt.offsets), static_cast<const void*>(args.prompt.slot_index),
+          static_cast<const void*>(args.residual), static_cast<const void*>(pool),
+          static_cast<const void*>(args.workspace)}) {
+      memory.push_back(const_cast<void*>(p));
+    }
+    MUST(cudaDeviceSynchronize());
+  }
+  ~Timed() {
+    for (void* p : memory) MUST(cudaFree(p));
+  }
+  double Step(cudaError_t (LayerPromptPass::*step)() const) const {
+    return TimeGraph([&](cudaStream_t stream) {
+             for (const auto& args : layers) MUST((LayerPromptPass(args, stream).*step)());
+           }) /
+           layers.size();
+  }
+};
+
+void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, double goal) {
+  const Timed timed(m, chunks, length);
+  const double tokens = static_cast<double>(chunks * length);
+  const double all = TimeGraph([&](cudaStream_t stream) {
+    MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, stream));
+    for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, stream));
+  });
+  std::printf("%s %ld x %ld: %.3f ms, %.0f tok/s (goal %.0f, %.2f), %.1f us a layer\n", m.name, chunks,
+              length, all * 1e3, tokens / all, goal, tokens / all / goal, all * 1e6 / m.L);
+  const struct {
+    const char* name;
+    cudaError_t (LayerPromptPass::*step)() const;
+    double flop;
+  } steps[] = {
+      {"norm", &LayerPromptPass::Norm, 0},        {"in_proj", &LayerPromptPass::InProj, 4.0 * m.D * m.M},
+      {"conv", &LayerPromptPass::Convolution, 0}, {"x_proj", &LayerPromptPass::XProj, 2.0 * m.D * (m.R + 32)},
+      {"dt_bc", &LayerPromptPass::DtBc, 0},       {"dt_proj", &LayerPromptPass::DtProj, 2.0 * m.D * m.R},
+      {"scan", &LayerPromptPass::Scan, 0},        {"out_proj", &LayerPromptPass::OutProj, 2.0 * m.D * m.M}};
+  double sum = 0;
+  for (const auto& step : steps) {
+    const double s = timed.Step(step.step);
+    sum += s;
+    std::printf("  %-9s%7.2f us", step.name, s * 1e6);
+    if (step.flop > 0) std::printf(" %4.0f TF", tokens * step.flop / s * 1e-12);
+  }
+  const double general = TimeGraph([&](cudaStream_t stream) {
+    for (const auto& a : timed.layers) {
+      const MambaLayerPromptScratch scratch(a.shape, a.prompt.tokens, chunks, a.workspace);
+      const LinearPromptShape shape =
+          MakeLinearPromptShape(Cores(a.weights.dt_proj), scratch.dt, a.prompt.tokens, 1);
+      const StoreDelta epilogue{scratch.delta, a.weights.dt_bias, shape.token_blocks,
+                                static_cast<unsigned>(a.prompt.tokens), static_cast<unsigned>(m.D)};
+      MUST(LaunchDependent(stream, LinearPromptGeneral<StoreDelta>,
+                           {dim3(shape.token_tiles, static_cast<unsigned>((m.D + 63) / 64), 1), 256}, shape,
+                           epilogue));
+    }
+  });
+  std::printf("  dt_proj by mma.sync %.2f us", general * 1e6 / m.L);
+  const double bound = m.D * 16.0 * tokens / (16.0 * 132 * 1.83e9);
+  std::printf("  sum %.1f; exponential bound %.1f us\n", sum * 1e6, bound * 1e6);
+}
+
+// The scan alone.
+void TimeScans() {
+  for (const std::int64_t chunks : {1, 4}) {
+    const Timed timed({"scan", 2560, 5120, 160, 6}, chunks, 2048 / chunks);
+    for (const auto& args : timed.layers) {
+      MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
+      MUST(MambaLayerPrompt(args, nullptr));
+    }
+    const double s = timed.Step(&LayerPromptPass::Scan);
+    const double bound = 5120 * 16.0 * 2048 / (16.0 * 132 * 1.83e9);
+    std::printf("  scan %ld x %ld: %.2f us, %.0f%% of the bound\n", chunks, 2048 / chunks, s * 1e6,
+                100 * bound / s);
+  }
+}
+
+// The Hopper product against the general one, bit for bit, on a large shape.
+void CompareProducts() {
+  const std::int64_t tokens = 1000, rows = 1030, cols = 2560;
+  const CoreMatrices w = Cores(RandomPackedWeight(rows, cols, 0.02));
+  const PackedWeight x = RandomPackedWeight(PaddedTokens(tokens), cols, 1);  // any bits do as token tiles
+  const std::size_t n = TileElements(tokens, rows);
+  float* out[2];
+  LinearPromptShape shape = MakeLinearPromptShape(w, x.data, tokens, 1);
+  for (int i = 0; i < 2; ++i) {
+    MUST(cudaMalloc(&out[i], n * 4));
+    MUST(cudaMemset(out[i], 0, n * 4));
+    const StoreSegments epilogue{out[i], PaddedTokens(tokens), static_cast<unsigned>(rows),
+                                 static_cast<unsigned>(tokens)};
+    if (i == 0) {
+      MUST(LinearPrompt(nullptr, w, x.data, tokens, epilogue));
+    } else {
+      MUST(LaunchDependent(nullptr, LinearPromptGeneral<StoreSegments>,
+                           {dim3(shape.token_tiles, (rows + 63) / 64, 1), 256}, shape, epilogue));
+    }
+  }
+  MUST(cudaDeviceSynchronize());
+  const auto a = Download(out[0], n), b = Download(out[1], n);
+  std::size_t different = 0, zeros = 0;
+  for (std::int64_t i = 0; i < tokens * rows; ++i)
+    different += std::memcmp(&a[i], &b[i], 4) != 0, zeros += a[i] == 0;
+  std::printf("%s wgmma against mma.sync: %zu of %ld differ, %zu zeros\n", different == 0 ? "ok  " : "FAIL",
+              different, tokens * rows, zeros);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "both";
+  cudaDeviceProp device;
+  MUST(cudaGetDeviceProperties(&device, 0));
+  std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
+  if (mode == "profile") {  // one layer of 2.8b, twice, for a profiler
+    const Timed timed({"2.8b", 2560, 5120, 160, 2}, 1, 2048);
+    MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, nullptr));
+    for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, nullptr));
+    MUST(cudaDeviceSynchronize());
+    return 0;
+  }
+  if (mode != "time") {
+    CompareProducts();
+    if (!Check()) return 1;
+  }
+  if (mode == "check") return 0;
+  TimeModel({"130m", 768, 1536, 48, 24}, 1, 2048, 1.2e6);
+  TimeModel({"130m", 768, 1536, 48, 24}, 8, 2048, 1.7e6);
+  TimeModel({"1.4b", 2048, 4096, 128, 48}, 1, 2048, 175e3);
+  TimeModel({"2.8b", 2560, 5120, 160, 64}, 1, 2048, 88e3);
+  TimeScans();
+  return 0;
+}
