@@ -80,7 +80,6 @@ class EngineImpl final : public Engine {
       : model_(std::move(model)),
         tokenizer_(std::move(tokenizer)),
         options_(std::move(options)),
-        pool_bytes_(pool->bytes()),
         device_overhead_(std::move(device_overhead)),
         mailbox_(std::make_shared<Mailbox>()),
         ledger_(options_.queue_requests_max, options_.queue_tokens_max, options_.state_slots,
@@ -161,14 +160,15 @@ class EngineImpl final : public Engine {
             .decode_rows = model_->limits().decode_rows};
   }
   std::vector<MemoryAddend> MemoryLedger() const override {
-    std::vector<MemoryAddend> ledger = {
-        {"weights", model_->info().weight_bytes},
-        {"workspace", model_->info().workspace_bytes},
-        {StatePool::kLedgerName, pool_bytes_},
-        {"open requests",
-         options_.queue_tokens_max * sizeof(uint32_t) +
-             (uint64_t{options_.queue_requests_max} + options_.state_slots) * sizeof(OpenRequest)}};
+    std::vector<MemoryAddend> ledger;
+    for (const kernels::MemoryUse& use : model_->device().Ledger()) {
+      if (use.bytes > 0) ledger.push_back({use.user, use.bytes});
+    }
     for (const kernels::MemoryUse& use : device_overhead_) ledger.push_back({use.user, use.bytes});
+    // In host memory, whatever the device.
+    ledger.push_back({"open requests", options_.queue_tokens_max * sizeof(uint32_t) +
+                                           (uint64_t{options_.queue_requests_max} + options_.state_slots) *
+                                               sizeof(OpenRequest)});
     return ledger;
   }
   bool healthy() const override { return !ledger_.device_lost() && !Hangs(); }
@@ -205,7 +205,6 @@ class EngineImpl final : public Engine {
   const std::shared_ptr<Model> model_;
   const std::shared_ptr<const Tokenizer> tokenizer_;
   const EngineOptions options_;
-  const uint64_t pool_bytes_;
   const std::vector<kernels::MemoryUse> device_overhead_;
   const std::shared_ptr<Mailbox> mailbox_;
   Ledger ledger_;

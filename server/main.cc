@@ -1,4 +1,6 @@
 // mambad: the server and the local engine.
+#include <cstdlib>
+
 #include "CLI/CLI.hpp"
 #include "server/command_line.h"
 #include "server/commands/commands.h"
@@ -7,6 +9,9 @@
 #include "server/version.h"
 
 int main(int argc, char** argv) {
+  // Before any thread: a GPU's kernels are loaded with its context, not at their first launch, which would
+  // stall a request. A setting of the user's stands.
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   CLI::App app("Serves Mamba language models: their recurrent state is a session.", "mambad");
   app.set_version_flag("--version", std::string("mambad ") + mambad::kVersion);
   app.require_subcommand(1);

@@ -53,8 +53,10 @@ void AddModelOptions(CLI::App* app, ModelOptions* options) {
   app->add_option("--device", options->device, "auto (a GPU if there is one), cpu, cuda or cuda:N")
       ->check(CheckDevice)
       ->capture_default_str();
-  AddBytes(app, "--device-memory", &options->device_memory,
-           "Most that is taken from the device; 0: what is free");
+  AddBytes(
+      app, "--device-memory", &options->device_memory,
+      "Most that weights, states and workspaces take of the device (context and graphs come on top); 0: what "
+      "is free but for 1GiB");
   app->add_option("--precision", options->precision, "auto (bf16 for a 16-bit checkpoint), f32 or bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();

@@ -35,13 +35,15 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
 }
 
 absl::Status FusedStack::Prepare(kernels::Stream& stream, const BatchTables& tables, const StateView& state) {
-  if (recorded_for_ != state.base) graphs_.clear();
-  recorded_for_ = state.base;
+  if (recorded_for_ != state) graphs_.clear();
+  recorded_for_ = {};
   for (int32_t rows = 1; rows <= rows_max_; rows = kernels::StepBucket(rows) + 1) {
     const int32_t bucket = kernels::StepBucket(rows);
     if (graphs_.contains(bucket)) continue;
-    MAMBAD_ASSIGN_OR_RETURN(graphs_[bucket], Record(stream, tables, bucket, state));
+    MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, tables, bucket, state));
+    graphs_.insert_or_assign(bucket, std::move(graph));
   }
+  recorded_for_ = state;
   return absl::OkStatus();
 }
 
@@ -56,7 +58,7 @@ absl::StatusOr<kernels::Graph> FusedStack::Record(kernels::Stream& stream, const
 absl::Status FusedStack::Decode(kernels::Stream& stream, const BatchTables& tables, int64_t rows,
                                 const StateView& state) {
   MAMBAD_CHECK(rows <= rows_max_);
-  if (recorded_for_ != state.base) MAMBAD_RETURN_IF_ERROR(Prepare(stream, tables, state));
+  if (recorded_for_ != state) MAMBAD_RETURN_IF_ERROR(Prepare(stream, tables, state));
   return stream.Replay(graphs_.at(kernels::StepBucket(static_cast<int32_t>(rows))));
 }
 

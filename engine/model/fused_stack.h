@@ -77,7 +77,7 @@ class FusedStack {
   kernels::StepBuffers buffers_;
   kernels::DeviceBuffer prompt_memory_;
   std::map<int32_t, kernels::Graph> graphs_;  // by bucket
-  const std::byte* recorded_for_ = nullptr;   // StateView::base of the graphs
+  StateView recorded_for_;                    // where the slots of the graphs lie
 };
 
 }  // namespace mambad

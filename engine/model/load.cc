@@ -38,6 +38,18 @@ absl::StatusOr<std::unique_ptr<kernels::Device>> CreateDevice(const LoadOptions&
   return kernels::Device::Create(device);
 }
 
+// What a GPU does otherwise than one might think.
+void LogGpu(const MixerModel& model, const LoadOptions& options) {
+  if (!model.why_not_fused().empty()) {
+    options.log(absl::StrCat(
+        options.model, ": the slow general kernels serve this model: ", std::string(model.why_not_fused())));
+  }
+  if (model.limits().decode_rows < options.limits.decode_rows) {
+    options.log(absl::StrCat("a step decodes at most ", model.limits().decode_rows, " rows on a GPU, not ",
+                             options.limits.decode_rows));
+  }
+}
+
 absl::StatusOr<std::shared_ptr<Model>> Build(ModelPlan plan, WeightSource& weights,
                                              std::unique_ptr<kernels::Device> device,
                                              const LoadOptions& options) {
@@ -46,10 +58,11 @@ absl::StatusOr<std::shared_ptr<Model>> Build(ModelPlan plan, WeightSource& weigh
   ForwardLimits limits = options.limits;
   if (device->is_gpu()) limits.prompt_tokens = std::max(limits.prompt_tokens, kGpuPromptTokens);
   MAMBAD_ASSIGN_OR_RETURN(
-      std::shared_ptr<Model> model,
+      std::shared_ptr<MixerModel> model,
       MixerModel::Create(std::move(plan), weights, std::move(device),
                          bf16 ? kernels::WeightPrecision::kBf16 : kernels::WeightPrecision::kF32, limits,
                          options.progress));
+  if (options.log && model->device().is_gpu()) LogGpu(*model, options);
   return model;
 }
 

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -64,6 +65,8 @@ class Mixer {
 
   // Once bound: the fused path of its device, if there is one; Step and Prefill serve every device and shape.
   virtual FusedMixer* fused() { return nullptr; }
+  // Why there is none, for a log line.
+  virtual std::string_view why_not_fused() const { return "the mixer has no fused kernels"; }
 
   // One token a row; slot_index (B), distinct.
   virtual absl::Status Step(const MixerCall& call, const int32_t* slot_index) = 0;

@@ -125,8 +125,7 @@ absl::Status MixerModel::Bind(ModelPlan plan, WeightSource& weights, WeightPreci
 }
 
 void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
-                          WeightPrecision precision, uint64_t weight_bytes,
-                          uint64_t decode_weight_bytes) {
+                          WeightPrecision precision, uint64_t weight_bytes, uint64_t decode_weight_bytes) {
   info_.model_type = config.model_type;
   info_.precision = precision == WeightPrecision::kBf16 ? "bf16" : "f32";
   info_.vocab_size = config.vocab_size;
@@ -143,8 +142,10 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
   digest.Add(blocks_.front().mixer().Identity());
   digest.Add(absl::StrCat("norm ", config.norm_epsilon, ", tied ", config.tie_embeddings));
   info_.digest = digest.Hex();
-  info_.numerics_id =
-      absl::StrCat(device_->Architecture(), "/", info_.precision, "/state-f32/kernels-", kKernelGeneration);
+  // The two paths of a GPU differ in the order of their sums.
+  const std::string path = !device_->is_gpu() ? "" : FusedStack::OfferedBy(blocks_) ? "-fused" : "-general";
+  info_.numerics_id = absl::StrCat(device_->Architecture(), path, "/", info_.precision, "/state-f32/kernels-",
+                                   kKernelGeneration);
 }
 
 absl::Status MixerModel::AllocateWorkspace() {
@@ -186,8 +187,11 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
   const size_t decode_rows = batch.decode_slots.size();
   const size_t chunks = batch.chunk_slots.size();
   const size_t tokens = batch.prompt_tokens.size();
-  if (state.stride < state_layout_.bytes || state.stride % sizeof(float) != 0)
-    return absl::InvalidArgumentError(absl::StrCat("slot stride must hold ", state_layout_.bytes, " bytes"));
+  const size_t alignment = fused_ != nullptr ? kernels::kStepSlotAlignment : sizeof(float);
+  if (state.stride < state_layout_.bytes || state.stride % alignment != 0 ||
+      reinterpret_cast<uintptr_t>(state.base) % alignment != 0)
+    return absl::InvalidArgumentError(absl::StrCat("slot stride must hold ", state_layout_.bytes,
+                                                   " bytes, and slots lie at multiples of ", alignment));
   if (decode_rows > limits_.decode_rows || batch.decode_tokens.size() != decode_rows)
     return absl::InvalidArgumentError(
         absl::StrCat("decode rows must be at most ", limits_.decode_rows, ", with one token each"));
@@ -234,12 +238,14 @@ absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
   };
   const bool slots = asks(LogitsSource::kSlot), prompts = asks(LogitsSource::kPromptToken);
   // The usual decode tick: the graph ends with the logits.
-  const bool logits_follow = fused_ != nullptr && !batch.decode_slots.empty() && !slots && !prompts;
   const size_t tasks = batch.logits.size();
+  const auto rows = static_cast<int64_t>(batch.decode_slots.size());
+  const bool logits_follow = fused_ != nullptr && rows > 0 && !slots && !prompts &&
+                             tasks <= static_cast<size_t>(kernels::StepBucket(static_cast<int>(rows)));
   // Before any row runs: a slot's hidden row as the last tick left it.
   if (slots) MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
-  if (!batch.decode_slots.empty()) {
-    MAMBAD_RETURN_IF_ERROR(RunDecode(static_cast<int64_t>(batch.decode_slots.size()), state));
+  if (rows > 0) {
+    MAMBAD_RETURN_IF_ERROR(RunDecode(rows, state));
     if (!logits_follow)
       MAMBAD_RETURN_IF_ERROR(Gather(RowsOf(DecodeResidual()), tables_.decode_row_of(), tasks));
   }

@@ -62,6 +62,9 @@ class MixerModel : public Model {
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
 
+  // Empty when a GPU's fused path serves the model, else why the general one does.
+  std::string_view why_not_fused() const { return blocks_.front().mixer().why_not_fused(); }
+
   // Every logits row of the following Forwards, for tests.
   void ObserveLogits(LogitsObserver observer) { head_->Observe(std::move(observer)); }
 

@@ -56,6 +56,8 @@ struct StateView {
   std::byte* base = nullptr;
   size_t stride = 0;
   int32_t slots = 0;
+
+  friend bool operator==(const StateView&, const StateView&) = default;
 };
 
 }  // namespace mambad

@@ -18,7 +18,7 @@ inline constexpr std::int32_t kNoSlot = -1;
 
 struct SlotView {
   std::byte* base = nullptr;            // the pool, in device memory
-  std::int64_t slot_stride_bytes = 0;   // a multiple of 4
+  std::int64_t slot_stride_bytes = 0;   // a multiple of 4 (of 16 for the fused kernels)
   std::int64_t layer_offset_bytes = 0;  // of this tensor of this layer inside a slot; a multiple of 4
   std::int32_t slots = 0;               // S
 

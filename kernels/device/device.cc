@@ -144,12 +144,19 @@ void Device::Free(void* data) {
   if (MakeCurrent().ok() && data != nullptr) (void)gpu::Free(data);
 }
 
+std::string Device::LargestUse() const {
+  const auto largest = std::ranges::max_element(ledger_, {}, &MemoryUse::bytes);
+  if (largest == ledger_.end() || largest->bytes == 0) return "";
+  return absl::StrCat("; the largest user is ", largest->user, " with ", largest->bytes);
+}
+
 absl::StatusOr<std::size_t> Device::Charge(std::size_t bytes, std::string_view user) {
   std::lock_guard lock(mutex_);
   const std::uint64_t left = memory_limit_bytes_ - bytes_in_use_;
   if (bytes > left) {
     return absl::ResourceExhaustedError(absl::StrCat(std::string(user), ": ", bytes, " bytes do not fit; ",
-                                                     left, " of ", memory_limit_bytes_, " bytes are left"));
+                                                     left, " of ", memory_limit_bytes_, " bytes are left",
+                                                     LargestUse()));
   }
   auto entry =
       std::find_if(ledger_.begin(), ledger_.end(), [&](const MemoryUse& use) { return use.user == user; });

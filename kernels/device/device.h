@@ -77,7 +77,7 @@ struct MemoryUse {
   std::uint64_t bytes = 0;
 };
 
-// What the context, the modules and the graphs of a GPU take beside the ledger.
+// What is left of a GPU's free memory for graphs and for what its driver takes later.
 inline constexpr std::uint64_t kGpuReserveBytes = std::uint64_t{1} << 30;
 
 // Must outlive its buffers and streams. Allocate and the ledger are safe on any thread.
@@ -120,6 +120,7 @@ class Device {
   void Free(void* data);
   absl::StatusOr<std::size_t> Charge(std::size_t bytes, std::string_view user);
   void Refund(std::size_t bytes, std::size_t user);
+  std::string LargestUse() const;  // "; the largest user is ...". REQUIRES: mutex_
 
   const DeviceKind kind_;
   const CpuPath cpu_path_;

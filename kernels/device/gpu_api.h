@@ -31,9 +31,10 @@ struct GpuProperties {
 namespace gpu {
 
 using Code = int;
-inline constexpr Code kAbsent = -1;  // this build has no CUDA kernels
+inline constexpr Code kAbsent = -1;     // this build has no CUDA kernels
+inline constexpr Code kNoDevice = 100;  // cudaErrorNoDevice
 
-// 0, 0 without a driver. Touches no device.
+// A driver of 0: none is loaded. Touches no device.
 Code Versions(int* driver, int* runtime);
 Code DeviceCount(int* count);
 // Makes `ordinal` the calling thread's device; a context is made at its first use.

@@ -1,10 +1,9 @@
 #include <cuda_runtime.h>
 
-#include <cstdlib>
-
 #include "kernels/device/gpu_api.h"
 
 static_assert(__cplusplus >= 202002L, "nvcc fell back to an older C++");
+static_assert(mambad::kernels::gpu::kNoDevice == cudaErrorNoDevice);
 
 namespace mambad::kernels::gpu {
 namespace {
@@ -14,9 +13,6 @@ cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); 
 }  // namespace
 
 Code Versions(int* driver, int* runtime) {
-  // Kernels are loaded when the context is made, not at their first launch, which would stall a request; the
-  // driver reads this at its first call. A setting of the user's stands.
-  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   const cudaError_t error = cudaDriverGetVersion(driver);
   if (error != cudaSuccess) return error;
   return cudaRuntimeGetVersion(runtime);
@@ -92,9 +88,13 @@ Code EndCapture(void* stream, void** graph) {
   cudaGraphExec_t executable = nullptr;
   cudaError_t error = cudaGraphInstantiate(&executable, captured, 0);
   if (error == cudaSuccess) error = cudaGraphUpload(executable, AsStream(stream));
-  const cudaError_t destroyed = cudaGraphDestroy(captured);
-  *graph = executable;
-  return error != cudaSuccess ? error : destroyed;
+  if (const cudaError_t destroyed = cudaGraphDestroy(captured); error == cudaSuccess) error = destroyed;
+  if (error == cudaSuccess) {
+    *graph = executable;
+  } else if (executable != nullptr) {
+    (void)cudaGraphExecDestroy(executable);
+  }
+  return error;
 }
 
 Code LaunchGraph(void* stream, void* graph) {

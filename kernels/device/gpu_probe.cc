@@ -25,14 +25,17 @@ absl::StatusOr<GpuProperties> ProbeGpu(int ordinal) {
   int driver = 0, runtime = 0, count = 0;
   const gpu::Code versions = gpu::Versions(&driver, &runtime);
   if (versions == gpu::kAbsent) return absl::NotFoundError("device cuda: this build has no CUDA kernels");
-  if (versions != 0 || driver == 0) return absl::NotFoundError("device cuda: no NVIDIA driver is loaded");
+  if (versions == 0 && driver == 0) return absl::NotFoundError("device cuda: no NVIDIA driver is loaded");
+  if (versions != 0) return Unusable(versions, ordinal);
   if (driver / 1000 < runtime / 1000) {
     return absl::FailedPreconditionError(absl::StrCat("device cuda: the driver serves CUDA ",
                                                       CudaVersion(driver), ", this build needs ",
                                                       CudaVersion(runtime / 1000 * 1000)));
   }
-  if (gpu::DeviceCount(&count) != 0 || count == 0)
+  const gpu::Code counted = gpu::DeviceCount(&count);
+  if (counted == gpu::kNoDevice || (counted == 0 && count == 0))
     return absl::NotFoundError("device cuda: the driver shows no device");
+  if (counted != 0) return Unusable(counted, ordinal);
   if (ordinal < 0 || ordinal >= count) {
     return absl::FailedPreconditionError(absl::StrCat("device cuda:", ordinal, ": there are ", count,
                                                       " (counted within CUDA_VISIBLE_DEVICES)"));

@@ -28,12 +28,6 @@ struct CoreMatrices {
   constexpr std::int64_t elements() const { return row_blocks() * slabs() * 8 * kSlabChannels; }
 };
 
-// Index of W[row, k] among the elements.
-constexpr std::int64_t CoreMatrixIndex(const CoreMatrices& w, std::int64_t row, std::int64_t k) {
-  const std::int64_t row_block = (row / 128 * w.slabs() + k / 64) * 16 + row % 128 / 8;
-  return ((row_block * 8 + k % 64 / 8) * 8 + row % 8) * 8 + k % 8;
-}
-
 }  // namespace mambad::kernels
 
 #endif  // MAMBAD_KERNELS_LINEAR_CORE_MATRICES_H_

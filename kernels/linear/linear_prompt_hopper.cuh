@@ -224,6 +224,8 @@ __global__ void __launch_bounds__(kLinearPromptThreads, kBlocks)
   }
   __syncwarp();
   SyncCluster();  // the other block may still write into this one's shared memory
+#else
+  __trap();  // built without 90a for a card that takes this kernel
 #endif
 }
 

@@ -62,11 +62,12 @@ inline int DeviceAttribute(cudaDeviceAttr attribute) {
 // Tiles of 16 rows a block: where K is one segment, some tiles share x.
 constexpr int NarrowTiles(int segments) { return segments == 1 ? 4 : 1; }
 
-// Whether a block of the narrow product finds room for 8 rows of x.
+// Whether a block of the narrow product finds room for 8 rows of x, beside what it declares itself.
 inline bool FitsNarrow(std::int32_t rows, std::int32_t cols) {
   const PackedWeight weight = {.data = nullptr, .rows = rows, .cols = cols};
   const int warps = weight.segments() * NarrowTiles(weight.segments());
-  return NarrowShape::SharedBytes(weight.k_pad(), kCore, warps) <=
+  constexpr int kStaticBytes = 128;
+  return NarrowShape::SharedBytes(weight.k_pad(), kCore, warps) + kStaticBytes <=
          DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 

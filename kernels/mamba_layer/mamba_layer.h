@@ -5,8 +5,8 @@
 // A whole prompt pass:  the embedding op, PlacePromptTokens, MambaLayerPrompt for every layer, HeadRows.
 //
 // Everything enqueues on a stream that is on a GPU, allocates nothing and may be recorded in a graph.
-// Errors: InvalidArgument for a shape or bucket that the kernels do not take, Internal when the device
-// failed.
+// Errors: Internal, naming what the kernels refuse (a promise of the caller that was not kept) or how the
+// device failed.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_LAYER_H_
 

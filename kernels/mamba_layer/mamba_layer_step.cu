@@ -93,8 +93,9 @@ const char* States(void* stream, const MambaLayerStepArgs& args) {
 }
 
 bool Aligned(const SlotView& view) {
-  return reinterpret_cast<std::uintptr_t>(view.base) % 16 == 0 && view.slot_stride_bytes % 16 == 0 &&
-         view.layer_offset_bytes % 16 == 0;
+  return reinterpret_cast<std::uintptr_t>(view.base) % kStepSlotAlignment == 0 &&
+         view.slot_stride_bytes % kStepSlotAlignment == 0 &&
+         view.layer_offset_bytes % kStepSlotAlignment == 0;
 }
 
 }  // namespace

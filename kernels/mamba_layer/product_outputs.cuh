@@ -25,7 +25,7 @@
 
 namespace mambad::kernels {
 
-// SlotView::At is host code.
+// SlotView::At.
 __device__ __forceinline__ float* SlotData(const SlotView& view, int slot) {
   return reinterpret_cast<float*>(view.base + slot * view.slot_stride_bytes + view.layer_offset_bytes);
 }

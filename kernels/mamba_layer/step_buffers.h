@@ -10,6 +10,8 @@
 namespace mambad::kernels {
 
 inline constexpr int kMaxStepRows = 512;
+// Of a slot, its stride and its tensors, in bytes.
+inline constexpr int kStepSlotAlignment = 16;
 inline constexpr int kMaxTileColumns = 128;
 
 // 1, 2, 4, 8, or a multiple of 8 up to kMaxStepRows.

@@ -215,6 +215,8 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
                  constants, operands);
   }
   if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
+#else
+  __trap();  // built without 90a for a card that takes this kernel
 #endif
 }
 

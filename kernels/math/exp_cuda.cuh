@@ -4,7 +4,7 @@
 
 namespace mambad::kernels {
 
-// 2^x for x <= 0, within 2^-22 relative (measured by kernels/bench/sampling_bench_cuda.cu); 0 below -126, for
+// 2^x for x <= 0, within 2^-22 relative (measured over 2^24 points on an H100); 0 below -126, for
 // -inf too.
 __device__ __forceinline__ float Exp2Approx(float x) {
   float y;

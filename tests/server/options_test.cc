@@ -106,6 +106,10 @@ TEST_F(OptionsTest, RefusesMistakesWithOneLineAndCode2) {
       {"--model", "m", "--slots", "many"},
       {"--model", "m", "--slots", "-1"},
       {"--model", "m", "--device", "tpu"},
+      {"--model", "m", "--device", "cuda:"},
+      {"--model", "m", "--device", "cuda:x"},
+      {"--model", "m", "--device", "cuda:1234"},
+      {"--model", "m", "--device-timeout", "-1s"},
       {"--model", "m", "--precision", "f16"},
       {"--model", "m", "--drain-timeout", "soon"},
       {"--model", "m", "--state-memory", "2XB"},
@@ -167,6 +171,7 @@ TEST(ConfigFileTest, RefusesWhatItDoesNotKnow) {
 TEST(OptionsSlotsTest, StateMemoryIsABoundAndItsDefaultGivesSmallModelsAtLeast64) {
   EXPECT_EQ(DefaultSlots(uint64_t{1} << 30, 300 << 10), 512u);
   EXPECT_EQ(DefaultSlots(DefaultStateMemory(/*gpu=*/false, 0), 16 << 20), 64u);
+  EXPECT_EQ(DefaultStateMemory(/*gpu=*/true, 10 << 20), uint64_t{5} << 20);
   EXPECT_EQ(DefaultSlots(1 << 20, 300 << 10), 3u);
   EXPECT_EQ(DefaultSlots(uint64_t{1} << 30, 24 << 20), 42u);
   EXPECT_EQ(DefaultSlots(1 << 20, 24 << 20), 0u);

@@ -58,7 +58,8 @@ class Mamba : public Mixer, public FusedMixer {
   absl::Status Step(const MixerCall& call, const int32_t* slot_index) override;
   absl::Status Prefill(const MixerCall& call, const MixerChunks& chunks) override;
 
-  FusedMixer* fused() override { return fused_ ? this : nullptr; }
+  FusedMixer* fused() override { return why_not_fused_.empty() ? this : nullptr; }
+  std::string_view why_not_fused() const override { return why_not_fused_; }
   kernels::StepWidths FusedWidths() const override;
   absl::Status FusedStep(const FusedStepCall& call) override;
   size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const override;
@@ -97,7 +98,7 @@ class Mamba : public Mixer, public FusedMixer {
   DeviceBuffer dt_bias_;      // (D)
   DeviceBuffer decay_log2_;   // (N, D)
   DeviceBuffer skip_;         // (D)
-  bool fused_ = false;
+  std::string_view why_not_fused_ = "not bound";
 };
 
 // Sizes of a region that keep the next one on a 64-byte boundary.
@@ -168,8 +169,9 @@ absl::Status Mamba::Bind(WeightLoader& loader) {
   MAMBAD_ASSIGN_OR_RETURN(skip_, loader.Vector("D"));
   MAMBAD_ASSIGN_OR_RETURN(out_proj_,
                           loader.Matrix("out_proj.weight", shape_.use_bias ? "out_proj.bias" : ""));
-  fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores &&
-           kernels::WhyNotFused(loader.device(), LayerShape()).empty();
+  why_not_fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores
+                       ? kernels::WhyNotFused(loader.device(), LayerShape())
+                       : "the fused kernels are for bf16 on a GPU";
   return absl::OkStatus();
 }
 
