@@ -1,14 +1,13 @@
 // The convolution with SiLU over packed prompt tokens: the first D channels of in_proj's tiles to tiles of x.
 // A thread takes one token at a time of eight channels, so that a warp reads and writes whole core matrices;
-// the earlier taps come from the cache: simple, and slow (causal_conv1d_prompt_runs.cuh is what models use).
-// The window in the slot is only read: the scan, which visits the end of every chunk after this kernel,
-// replaces it.
+// the earlier taps come from the cache. The window in the slot is only read: the scan, which visits the end
+// of every chunk after this kernel, replaces it.
 #ifndef MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_PROMPT_CUH_
 #define MAMBAD_KERNELS_CAUSAL_CONV1D_CAUSAL_CONV1D_PROMPT_CUH_
 
 #include "kernels/base/prompt_rows.cuh"
 #include "kernels/device/hopper.cuh"
-#include "kernels/math/exp_approx.cuh"
+#include "kernels/math/device_exp.cuh"
 
 namespace mambad::kernels {
 
@@ -55,36 +54,54 @@ __device__ __forceinline__ void LoadFilterRow(const float* row, int channel, int
   for (int i = 0; i < 8; ++i) out[i] = row != nullptr && channel + i < channels ? row[channel + i] : 0.0f;
 }
 
-// Any K. Grid: (kConvTokens tokens, slabs); 256 threads.
-static __global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv1dPrompt args) {
+// kWidth: K, or 0 for any. Grid: (kConvTokens tokens, slabs); 256 threads.
+template <int kWidth>
+__global__ void __launch_bounds__(256) CausalConv1dPromptKernel(const CausalConv1dPrompt args) {
+  constexpr int kHeld = kWidth > 0 ? kWidth : 1;
+  const int width = kWidth > 0 ? kWidth : args.width;
   const int channel = blockIdx.y * 64 + threadIdx.x / 8 % 8 * 8;
   const __nv_bfloat16* x = args.x + TileIndex(args.token_blocks, 0, channel);
   __nv_bfloat16* y = args.y + TileIndex(args.token_blocks, 0, channel);
-  float bias[8];
+  float bias[8], held[kHeld][8];
   LoadFilterRow(args.bias, channel, args.channels, bias);
+  if constexpr (kWidth > 0) {
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k)
+      LoadFilterRow(args.weight + k * args.channels, channel, args.channels, held[k]);
+  }
   WaitForPreviousKernel();
   AllowNextKernel();
+#pragma unroll 2
   for (int i = 0; i < kConvTokens / 32; ++i) {
     const std::int32_t token = blockIdx.x * kConvTokens + i * 32 + threadIdx.x / 64 * 8 + threadIdx.x % 8;
     TokenPlace place{kNoSlot, 0, 0, 0};
     if (token < args.tokens) place = args.places[token];
+    Bf16x8 taps[kHeld];  // all at once, before it is known where the chunk begins
+    if constexpr (kWidth > 0) {
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) taps[k] = LoadTap(x, token, kWidth - 1 - k);
+    }
     float sum[8];
 #pragma unroll
     for (int c = 0; c < 8; ++c) sum[c] = bias[c];
-    for (int k = 0; k < args.width; ++k) {
-      const int back = args.width - 1 - k;
-      float tap[8], weight[8];
-      Widen(LoadTap(x, token, back), tap);
-      if (place.slot != kNoSlot && place.position < back) LoadWindowTap(args, place, back, channel, tap);
-      LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels,
-                    weight);
 #pragma unroll
-      for (int c = 0; c < 8; ++c) sum[c] = __fmaf_rn(tap[c], weight[c], sum[c]);
+    for (int k = 0; k < width; ++k) {
+      const int back = width - 1 - k;
+      float tap[8], weight[8];
+      Widen(kWidth > 0 ? taps[k % kHeld] : LoadTap(x, token, back), tap);
+      if (place.slot != kNoSlot && place.position < back) LoadWindowTap(args, place, back, channel, tap);
+      if constexpr (kWidth == 0) {
+        LoadFilterRow(args.weight + static_cast<std::int64_t>(k) * args.channels, channel, args.channels,
+                      weight);
+      }
+#pragma unroll
+      for (int c = 0; c < 8; ++c)
+        sum[c] = __fmaf_rn(tap[c], kWidth > 0 ? held[k % kHeld][c] : weight[c], sum[c]);
     }
     Bf16x8 out;
 #pragma unroll
     for (int c = 0; c < 8; ++c) {
-      sum[c] = channel + c < args.channels && place.slot != kNoSlot ? SiluApprox(sum[c]) : 0.0f;
+      sum[c] = channel + c < args.channels && place.slot != kNoSlot ? FastSilu(sum[c]) : 0.0f;
     }
 #pragma unroll
     for (int c = 0; c < 4; ++c) out.pair[c] = __floats2bfloat162_rn(sum[2 * c], sum[2 * c + 1]);

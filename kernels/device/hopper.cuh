@@ -43,10 +43,6 @@ __device__ __forceinline__ void ArriveExpectBytes(std::uint64_t* barrier, int by
                : "memory");
 }
 
-__device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
-}
-
 // Arrives at the barrier of the same name in block `rank` of the cluster.
 __device__ __forceinline__ void ArriveCluster(std::uint64_t* barrier, std::uint32_t rank) {
   asm volatile(

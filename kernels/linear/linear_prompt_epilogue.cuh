@@ -9,7 +9,7 @@
 #include <cstdint>
 
 #include "kernels/base/prompt_rows.cuh"
-#include "kernels/math/exp_approx.cuh"
+#include "kernels/math/device_exp.cuh"
 
 namespace mambad::kernels {
 
@@ -63,7 +63,7 @@ struct StoreDelta {
     }
     __device__ __forceinline__ void Store(std::uint32_t channel, float2 bias, float v0, float v1) const {
       // First, and for channels past the end too: so the chains of several stores overlap.
-      const float2 delta = {SoftplusApprox(__fadd_rn(v0, bias.x)), SoftplusApprox(__fadd_rn(v1, bias.y))};
+      const float2 delta = {FastSoftplus(__fadd_rn(v0, bias.x)), FastSoftplus(__fadd_rn(v1, bias.y))};
       if (channel < to.channels) {
         *reinterpret_cast<float2*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
                                    channel % 8) = delta;

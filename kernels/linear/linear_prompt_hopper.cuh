@@ -1,8 +1,7 @@
 // The prompt product on Hopper: a persistent kernel of clusters of two blocks. A block's tile is 128 tokens
 // x kCols outputs; the two blocks of a cluster take consecutive token tiles and share the weights, of which
-// each fetches one half for both. Two warps feed a ring of stages (a slab of k each) by bulk copies, one with
-// weights and one with activations; two warpgroups of 64 tokens each multiply. Weights do not wait for the
-// kernel before this one.
+// each fetches one half for both. One warp feeds a ring of stages (a slab of k each) by bulk copies, two
+// warpgroups of 64 tokens each multiply. Weights do not wait for the kernel before this one.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
 
@@ -13,7 +12,7 @@
 
 namespace mambad::kernels {
 
-inline constexpr int kLinearPromptThreads = 2 * 128 + 2 * 32;
+inline constexpr int kLinearPromptThreads = 2 * 128 + 32;
 inline constexpr int kClusterBlocks = 2;
 inline constexpr int kWeightTileBlocks = 16;  // row blocks of a tile of the packed weight
 
@@ -123,19 +122,31 @@ struct StageCopies {
   }
 };
 
-// One thread: calls fetch(stage, tile, step) for all steps of the cluster's tiles, each when its stage is
-// free.
-template <int kCols, int kBlocks, class Fetch>
+// One thread.
+template <int kCols, int kBlocks>
 __device__ __forceinline__ void FeedRing(const LinearPromptShape& shape,
-                                         const LinearRing<kCols, kBlocks>& ring, const Fetch& fetch) {
+                                         const LinearRing<kCols, kBlocks>& ring, int rank) {
+  using Stages = LinearStages<kCols, kBlocks>;
+  const StageCopies<kCols, kBlocks> copies{shape, ring, rank};
   const int tiles = ClusterTile::Count(shape);
-  RingPlace<LinearStages<kCols, kBlocks>::kStages> place;
-  for (int index = blockIdx.x / kClusterBlocks; index < tiles; index += gridDim.x / kClusterBlocks) {
+  int index = blockIdx.x / kClusterBlocks;
+  // The ring is empty: its first weights need nobody.
+  const ClusterTile first = ClusterTile::At(shape, index);
+  const int ahead = min(Stages::kStages, shape.SegmentSlabs(first.segment));
+  for (int step = 0; step < ahead; ++step) copies.FetchW(step, first, step);
+  WaitForPreviousKernel();
+  RingPlace<Stages::kStages> place;
+  for (int skip = ahead; index < tiles; index += gridDim.x / kClusterBlocks) {
     const ClusterTile tile = ClusterTile::At(shape, index);
     const int steps = shape.SegmentSlabs(tile.segment);
     for (int step = 0; step < steps; ++step, place.Next()) {
-      WaitBarrier(ring.empty + place.stage, place.parity ^ 1);  // passes while the ring is new
-      fetch(place.stage, tile, step);
+      if (skip > 0) {
+        --skip;
+      } else {
+        WaitBarrier(ring.empty + place.stage, place.parity ^ 1);
+        copies.FetchW(place.stage, tile, step);
+      }
+      copies.FetchX(place.stage, tile, step);
     }
   }
 }
@@ -206,27 +217,15 @@ __global__ void __launch_bounds__(kLinearPromptThreads, kBlocks)
   if (threadIdx.x == 0) ring.Init();
   SyncCluster();
   if (threadIdx.x >= 2 * 128) {
-    const StageCopies<kCols, kBlocks> copies{shape, ring, static_cast<int>(rank)};
-    if (threadIdx.x < 2 * 128 + 32) {
-      if (ElectOneLane()) {
-        FeedRing(shape, ring,
-                 [&](int stage, const ClusterTile& tile, int step) { copies.FetchW(stage, tile, step); });
-      }
-      __syncwarp();
-      WaitForPreviousKernel();
-    } else {
-      WaitForPreviousKernel();
-      if (ElectOneLane()) {
-        FeedRing(shape, ring,
-                 [&](int stage, const ClusterTile& tile, int step) { copies.FetchX(stage, tile, step); });
-      }
-    }
+    if (ElectOneLane()) FeedRing<kCols, kBlocks>(shape, ring, static_cast<int>(rank));
   } else {
     WaitForPreviousKernel();
     MultiplyTiles<kCols, kBlocks>(shape, ring, rank, epilogue);
   }
   __syncwarp();
   SyncCluster();  // the other block may still write into this one's shared memory
+#else
+  __trap();  // built without 90a for a card that takes this kernel
 #endif
 }
 

@@ -41,35 +41,9 @@ __device__ __forceinline__ void BarrierWait(std::uint64_t* barrier, unsigned par
       : "memory");
 }
 
-// Arrives at the barrier of the same name in block `rank` of the cluster.
-__device__ __forceinline__ void BarrierArriveInRank(std::uint64_t* barrier, unsigned rank) {
-  asm volatile(
-      "{\n"
-      ".reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n"
-      "}" ::"r"(SharedAddress(barrier)),
-      "r"(rank)
-      : "memory");
-}
-
 // bar.sync among `threads` of the block; barrier 0 is __syncthreads.
 __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
-// setmaxnreg, by a whole warpgroup of a block that was compiled for 168 registers a thread.
-template <int kRegisters>
-__device__ __forceinline__ void GiveRegisters() {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
-#endif
-}
-template <int kRegisters>
-__device__ __forceinline__ void TakeRegisters() {
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-#endif
 }
 
 // cp.async.bulk: `bytes` (a multiple of 16) from global to shared memory, counted by `barrier`.
@@ -78,16 +52,6 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, unsigned by
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
           SharedAddress(to)),
       "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
-      : "memory");
-}
-
-// The same into one place of every block in `mask` of the cluster, counted by each block's own barrier.
-__device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, unsigned bytes,
-                                                  std::uint64_t* barrier, std::uint16_t mask) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
-      "%4;" ::"r"(SharedAddress(to)),
-      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "h"(mask)
       : "memory");
 }
 
@@ -137,11 +101,6 @@ __device__ __forceinline__ void ClusterWait() {
 __device__ __forceinline__ void ClusterSync() {
   ClusterArrive();
   ClusterWait();
-}
-__device__ __forceinline__ unsigned ClusterRank() {
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
 }
 // The shared memory of block `rank` of the cluster, at `address` of this block's.
 __device__ __forceinline__ std::uint32_t AddressInRank(std::uint32_t address, unsigned rank) {

@@ -9,7 +9,6 @@
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
 #include "kernels/mamba_layer/product_args.h"
-#include "kernels/mamba_layer/split_product.cuh"
 #include "kernels/mamba_layer/wide_product.cuh"
 
 namespace mambad::kernels {
@@ -31,11 +30,6 @@ const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShap
                    const Arguments&... arguments) {
   if (const cudaError_t error =
           cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
-      error != cudaSuccess)
-    return cudaGetErrorString(error);
-  // Alike for all: a multiprocessor must run dry before it divides its memory anew.
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                                     cudaSharedmemCarveoutMaxShared);
       error != cudaSuccess)
     return cudaGetErrorString(error);
   cudaLaunchAttribute attributes[2] = {};
@@ -68,11 +62,12 @@ inline int DeviceAttribute(cudaDeviceAttr attribute) {
 // Tiles of 16 rows a block: where K is one segment, some tiles share x.
 constexpr int NarrowTiles(int segments) { return segments == 1 ? 4 : 1; }
 
-// Whether a block of the narrow product finds room for 8 rows of x.
+// Whether a block of the narrow product finds room for 8 rows of x, beside what it declares itself.
 inline bool FitsNarrow(std::int32_t rows, std::int32_t cols) {
   const PackedWeight weight = {.data = nullptr, .rows = rows, .cols = cols};
   const int warps = weight.segments() * NarrowTiles(weight.segments());
-  return NarrowShape::SharedBytes(weight.k_pad(), kCore, warps) <=
+  constexpr int kStaticBytes = 128;
+  return NarrowShape::SharedBytes(weight.k_pad(), kCore, warps) + kStaticBytes <=
          DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
 }
 
@@ -90,9 +85,9 @@ const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
 }
 
 template <int kColumns, int kBudget, class Output>
-const char* LaunchSplitIn(void* stream, const ProductArgs& args, const Output& output) {
-  using Shape = SplitShape<kColumns, kBudget>;
-  return Launch(stream, SplitProduct<kColumns, kBudget, Output>,
+const char* LaunchWideIn(void* stream, const ProductArgs& args, const Output& output) {
+  using Shape = WideShape<kColumns, kBudget>;
+  return Launch(stream, WideProduct<kColumns, kBudget, Output>,
                 {.grid = dim3(args.segments, (args.columns + kColumns - 1) / kColumns,
                               (args.rows + Shape::kRows - 1) / Shape::kRows),
                  .threads = Shape::kThreads,
@@ -102,90 +97,29 @@ const char* LaunchSplitIn(void* stream, const ProductArgs& args, const Output& o
 }
 
 template <int kColumns, class Output>
-const char* LaunchSplit(void* stream, const ProductArgs& args, const Output& output) {
+const char* LaunchWide(void* stream, const ProductArgs& args, const Output& output) {
   constexpr int kShare = 104, kAll = 200;  // KB: two blocks a multiprocessor, or one
   const int blocks =
       args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
   if (blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount))
-    return LaunchSplitIn<kColumns, kAll>(stream, args, output);
-  return LaunchSplitIn<kColumns, kShare>(stream, args, output);
+    return LaunchWideIn<kColumns, kAll>(stream, args, output);
+  return LaunchWideIn<kColumns, kShare>(stream, args, output);
 }
 
-// How many rows of x a block of the split product takes: all of them up to 128, fewer while that leaves
+// How many rows of x a block of the wide product takes: all of them up to 128, fewer while that leaves
 // multiprocessors idle.
-inline int SplitColumns(const ProductArgs& args) {
-  const int rows = args.columns;
+inline int WideColumns(const PackedWeight& weight, int rows) {
   if (rows <= 16) return 16;
   if (rows <= 32) return 32;
   if (rows > 64 && rows % 128 != 0 && rows % 96 == 0) return 96;
   constexpr int kLeastColumns = 32;
-  const int pieces = (args.rows + kTileRows - 1) / kTileRows * args.segments;
+  const int pieces = weight.tiles() * weight.segments();
   int columns = rows <= 64 ? 64 : 128;
   while (columns > kLeastColumns &&
          pieces * ((2 * rows + columns - 1) / columns) <= DeviceAttribute(cudaDevAttrMultiProcessorCount))
     columns /= 2;
   return columns;
 }
-
-template <class Output>
-const char* LaunchSplitProduct(void* stream, const ProductArgs& args, const Output& output) {
-  switch (SplitColumns(args)) {
-    case 16:
-      return LaunchSplit<16>(stream, args, output);
-    case 32:
-      return LaunchSplit<32>(stream, args, output);
-    case 64:
-      return LaunchSplit<64>(stream, args, output);
-    case 96:
-      return LaunchSplit<96>(stream, args, output);
-    default:
-      return LaunchSplit<128>(stream, args, output);
-  }
-}
-
-template <int kRows, class Output>
-const char* LaunchWide(void* stream, const ProductArgs& args, const Output& output) {
-  using Shape = WideShape<kRows, Output::kParts>;
-  const int clusters = std::min(WideTile<Shape>::Groups(args),
-                                DeviceAttribute(cudaDevAttrMultiProcessorCount) / Shape::kSharers);
-  return Launch(stream, WideProduct<kRows, Output>,
-                {.grid = dim3(clusters * Shape::kSharers),
-                 .threads = Shape::kThreads,
-                 .shared_bytes = Shape::kSharedBytes,
-                 .cluster = Shape::kSharers},
-                args, output);
-}
-
-// The rows of W in a tile of the wide product that take the least time: a tile costs as its rows and half its
-// x.
-inline int WideRows(const ProductArgs& args) {
-  constexpr int kColumns = 128;
-  const int multiprocessors = DeviceAttribute(cudaDevAttrMultiProcessorCount);
-  int best = 0, best_cost = 0;
-  for (const int rows : {32, 64, 80, 128}) {
-    const int tiles = (args.rows + rows - 1) / rows * ((args.columns + kColumns - 1) / kColumns);
-    const int cost = (tiles + multiprocessors - 1) / multiprocessors * (rows + kColumns / 2);
-    if (best == 0 || cost < best_cost) best = rows, best_cost = cost;
-  }
-  return best;
-}
-
-template <class Output>
-const char* LaunchWideProduct(void* stream, const ProductArgs& args, const Output& output) {
-  switch (WideRows(args)) {
-    case 32:
-      return LaunchWide<32>(stream, args, output);
-    case 64:
-      return LaunchWide<64>(stream, args, output);
-    case 80:
-      return LaunchWide<80>(stream, args, output);
-    default:
-      return LaunchWide<128>(stream, args, output);
-  }
-}
-
-// Up to here the split product is faster: its 64 rows of W on the M side waste nothing.
-inline constexpr int kMostSplitRows = 64;
 
 // output(x weight^T) for `rows` rows of x, a bucket.
 template <class Output>
@@ -204,10 +138,18 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
   if (rows == 2) return LaunchNarrow<2>(stream, args, output);
   if (rows == 4) return LaunchNarrow<4>(stream, args, output);
   if (rows == 8) return LaunchNarrow<8>(stream, args, output);
-  if constexpr (!Output::kSplit) {
-    if (rows > kMostSplitRows) return LaunchWideProduct(stream, args, output);
+  switch (WideColumns(weight, rows)) {
+    case 16:
+      return LaunchWide<16>(stream, args, output);
+    case 32:
+      return LaunchWide<32>(stream, args, output);
+    case 64:
+      return LaunchWide<64>(stream, args, output);
+    case 96:
+      return LaunchWide<96>(stream, args, output);
+    default:
+      return LaunchWide<128>(stream, args, output);
   }
-  return LaunchSplitProduct(stream, args, output);
 }
 
 }  // namespace mambad::kernels

@@ -9,8 +9,8 @@
 // Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before
 // the convolution; the window, delta, the decay and the state are fp32.
 //
-// For N = 16 on Hopper B, C, delta x and the products C h are in tf32.
-// Exponential, softplus and SiLU are those of math/exp_approx.cuh.
+// For N = 16 the state is read out by a tensor core product whose operands, h and C, are rounded to tf32.
+// Exponential, softplus and SiLU are those of math/device_exp.cuh.
 //
 // All pointers are device memory. Functions enqueue on `stream` (a cudaStream_t; they can be captured into a
 // graph), allocate nothing, and return 0 or a cudaError_t.

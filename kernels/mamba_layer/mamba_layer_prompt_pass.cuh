@@ -7,7 +7,6 @@
 
 #include "kernels/base/prompt_rows.cuh"
 #include "kernels/causal_conv1d/causal_conv1d_prompt.cuh"
-#include "kernels/causal_conv1d/causal_conv1d_prompt_runs.cuh"
 #include "kernels/device/launch.cuh"
 #include "kernels/linear/core_matrices.h"
 #include "kernels/linear/linear_prompt_epilogue.cuh"
@@ -64,7 +63,7 @@ class LayerPromptPass {
                                   Int(shape_.d_conv)};
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
     return LaunchDependent(stream_,
-                           shape_.d_conv == 4 ? CausalConv1dPromptRunsKernel<4> : CausalConv1dPromptKernel,
+                           shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
                            launch, conv);
   }
   cudaError_t XProj() const {
@@ -87,8 +86,7 @@ class LayerPromptPass {
                            Int(shape_.dt_rank),
                            Int(shape_.d_state),
                            Int(PaddedStateSize(shape_.d_state)),
-                           shape_.dt_bc_eps,
-                           TakesScan16(shape_.d_state)};
+                           shape_.dt_bc_eps};
     const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
     return LaunchDependent(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }

@@ -1,9 +1,6 @@
 // What becomes of the results of each matrix product of a step, four channels (m .. m+3) of a row (b) at a
 // time. An output has
 //   kScaled                    whether results are multiplied by the row's norm scale
-//   kParts                    into how many parts of equal work the rows of the weight fall: a block of the
-//                              wide product takes rows of each
-//   kSplit                     whether many rows of x take the split product, for weights of few rows
 //   norm                       where that scale comes from
 //   Constants                  what Apply needs of the model
 //   Operands                   what Apply needs of the row
@@ -28,7 +25,7 @@
 
 namespace mambad::kernels {
 
-// SlotView::At is host code.
+// SlotView::At.
 __device__ __forceinline__ float* SlotData(const SlotView& view, int slot) {
   return reinterpret_cast<float*>(view.base + slot * view.slot_stride_bytes + view.layer_offset_bytes);
 }
@@ -46,8 +43,6 @@ inline constexpr int kMaxStepConvWidth = 4;
 // in_proj: the first half goes through the causal convolution and SiLU, the second through SiLU (the gate).
 struct ConvAndGate {
   static constexpr bool kScaled = true;
-  static constexpr int kParts = 2;
-  static constexpr bool kSplit = false;
   NormedRows norm;
   const float* bias;         // (2 D), or null
   const float* conv_weight;  // (K, D)
@@ -140,8 +135,6 @@ struct ConvAndGate {
 template <bool kIsScaled>
 struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
-  static constexpr int kParts = 1;
-  static constexpr bool kSplit = !kIsScaled;
   NormedRows norm;
   float* y;
   std::int64_t stride;  // floats between rows
@@ -173,8 +166,6 @@ struct PlainRows {
 // out_proj: added to the residual stream; leaves what the next norm needs.
 struct AddToResidual {
   static constexpr bool kScaled = false;
-  static constexpr int kParts = 1;
-  static constexpr bool kSplit = true;
   NormedRows norm;    // unused
   const float* bias;  // (M), or null
   const std::int32_t* slot_index;

@@ -21,33 +21,21 @@ struct NormedRows {          // what a product reads
   float eps;
 };
 
-// 1 / sqrt(mean of squares + eps) by a warp for kFours times four rows, eight lanes each: scale[i] is that of
-// row `row + 4 * i`, where `row` is that of this lane's eight. Rows from `end` on are not read.
-template <int kFours>
-__device__ __forceinline__ void RowScales(const NormedRows& rows, int row, int end, float (&scale)[kFours]) {
+// 1 / sqrt(mean of squares + eps) for four rows by a warp, eight lanes each: row `row` of this lane's eight.
+// Rows from `end` on are not read.
+__device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int end) {
   const int count = rows.width / kSquareSumWidth;  // a multiple of 4
   const float* sums = rows.square_sums + static_cast<std::int64_t>(row) * count;
-  float4 sum[kFours] = {};
+  float4 sum = {};
 #pragma unroll 5
   for (int i = threadIdx.x % 8 * kQuad; i < count; i += 8 * kQuad) {
-#pragma unroll
-    for (int four = 0; four < kFours; ++four) {
-      if (row + 4 * four < end) sum[four] = AddEach(sum[four], LoadFresh4(sums + 4 * four * count + i));
-    }
+    if (row < end) sum = AddEach(sum, LoadFresh4(sums + i));
   }
+  float total = __fadd_rn(__fadd_rn(sum.x, sum.y), __fadd_rn(sum.z, sum.w));
 #pragma unroll
-  for (int four = 0; four < kFours; ++four) {
-    float total = __fadd_rn(__fadd_rn(sum[four].x, sum[four].y), __fadd_rn(sum[four].z, sum[four].w));
-#pragma unroll
-    for (int mask = 4; mask > 0; mask /= 2) total = __fadd_rn(total, __shfl_xor_sync(~0u, total, mask));
-    const float mean = __fdiv_rn(total, static_cast<float>(rows.width));
-    scale[four] = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.eps)));
-  }
-}
-__device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int end) {
-  float scale[1];
-  RowScales(rows, row, end, scale);
-  return scale[0];
+  for (int mask = 4; mask > 0; mask /= 2) total = __fadd_rn(total, __shfl_xor_sync(~0u, total, mask));
+  const float mean = __fdiv_rn(total, static_cast<float>(rows.width));
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, rows.eps)));
 }
 
 struct NormInput {      // what the producer of the residual stream writes

@@ -1,6 +1,6 @@
 #include <cuda_runtime.h>
 
-#include "kernels/math/exp_approx.cuh"
+#include "kernels/math/exp_cuda.cuh"
 #include "kernels/math/philox.h"
 #include "kernels/sampling/logit_adjust.h"
 #include "kernels/sampling/prefix_select_cuda.cuh"

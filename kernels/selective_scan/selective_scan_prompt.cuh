@@ -12,7 +12,7 @@
 
 #include "kernels/base/prompt_rows.cuh"
 #include "kernels/device/hopper.cuh"
-#include "kernels/math/exp_approx.cuh"
+#include "kernels/math/device_exp.cuh"
 
 namespace mambad::kernels {
 
@@ -148,7 +148,7 @@ struct ScanLane {
           float c_i[kStates];
 #pragma unroll
           for (int s = 0; s < kStates; ++s) {
-            const float a = Exp2Approx(__fmul_rn(Part(d, i), decay[s]));
+            const float a = FastExp2(__fmul_rn(Part(d, i), decay[s]));
             h[s] = __fmaf_rn(a, h[s], __fmul_rn(Part(dx, i), Part(b[s], i)));
             c_i[s] = Part(c[s], i);
           }
@@ -265,7 +265,7 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
       const float* step_bc = tile_bc + step * (kLanes / 4) * Layout::kGroupFloats;
       const float sum = count >= kLanes ? it.template Step<true>(step_bc, delta, delta_x, count)
                                         : it.template Step<false>(step_bc, delta, delta_x, count);
-      const float gate = SiluApprox(WidenBf16(now[step].z));
+      const float gate = FastSilu(WidenBf16(now[step].z));
       const float y = __fmul_rn(__fmaf_rn(skip, x, sum), gate);
       const std::uint32_t token =
           static_cast<std::uint32_t>(begin) + tile * Layout::kTile + step * kLanes + it.j;
