@@ -140,8 +140,9 @@ absl::StatusOr<void*> Device::AllocateOnGpu(std::size_t bytes, std::string_view 
 
 void Device::Free(void* data) {
   if (!is_gpu()) return std::free(data);
-  // On a lost device this fails, and the memory goes with the process.
-  if (MakeCurrent().ok() && data != nullptr) (void)gpu::Free(data);
+  // On a lost device both fail, and the memory goes with the process.
+  (void)MakeCurrent();
+  if (data != nullptr) (void)gpu::Free(data);
 }
 
 std::string Device::LargestUse() const {
