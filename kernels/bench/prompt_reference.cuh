@@ -13,7 +13,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "kernels/mamba_layer/core_matrix.h"
+#include "kernels/linear/gpu_layout.h"
 #include "kernels/mamba_layer/mamba_layer_weights.h"
 
 namespace {

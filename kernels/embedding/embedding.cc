@@ -36,8 +36,7 @@ absl::StatusOr<Embedding> Embedding::Create(Device& device, const LinearWeight& 
   embedding.dtype_ = precision == WeightPrecision::kF32 ? DType::kF32 : DType::kBf16;
   if (device.is_gpu()) {
     const bool cores = precision == WeightPrecision::kBf16;
-    const std::int64_t elements =
-        cores ? PaddedCoreRows(table.rows) * PaddedCoreCols(table.cols) : table.rows * table.cols;
+    const std::int64_t elements = cores ? PackedElements(table.rows, table.cols) : table.rows * table.cols;
     MAMBAD_ASSIGN_OR_RETURN(embedding.buffer_,
                             device.Allocate(elements * SizeOf(embedding.dtype_), "weights", Fill::kZero));
     MAMBAD_RETURN_IF_ERROR(UploadRows(device, table, cores, embedding.buffer_.data()));

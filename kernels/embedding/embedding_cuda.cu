@@ -27,7 +27,8 @@ __device__ Columns WidenBf16(uint4 bits) {
 // Columns [c, c + kGroup) of row `id`; c is a multiple of kGroup.
 __device__ Columns LoadColumns(const EmbeddingLaunch& launch, std::int64_t id, std::int64_t c) {
   if (launch.layout == EmbeddingLayout::kBf16CoreMatrices) {
-    const std::int64_t at = CoreIndex(id, c, PaddedCoreCols(launch.cols));
+    const int k_pad = static_cast<int>(RoundUp(launch.cols, kChunkK));
+    const std::int64_t at = WeightIndex(static_cast<int>(id), static_cast<int>(c), k_pad);
     return WidenBf16(static_cast<const uint4*>(launch.table)[at / kGroup]);
   }
   const std::int64_t at = id * launch.cols + c;

@@ -23,11 +23,12 @@ __device__ float LoadElement(const void* source, DType dtype, std::int64_t index
 __global__ void PackRow(PackRowsArgs args) {
   const std::int64_t row = blockIdx.x;
   const std::int64_t m = args.first + row;
-  const std::int64_t padded = PaddedCoreCols(args.K);
+  const int padded = static_cast<int>(RoundUp(args.K, kChunkK));
   for (std::int64_t k = threadIdx.x; k < args.K; k += kPackThreads) {
     const float value = LoadElement(args.source, args.dtype, row * args.K + k);
     if (args.bf16) {
-      static_cast<std::uint16_t*>(args.packed)[CoreIndex(m, k, padded)] = FloatToBf16(value);
+      static_cast<std::uint16_t*>(
+          args.packed)[WeightIndex(static_cast<int>(m), static_cast<int>(k), padded)] = FloatToBf16(value);
     } else {
       static_cast<float*>(args.packed)[m * args.K + k] = value;
     }
@@ -44,7 +45,8 @@ __device__ float WeightAt(const GpuWeight& weight, std::int64_t m, std::int64_t 
   if (m >= weight.M || k >= weight.K) return 0.0f;
   if (!weight.bf16) return static_cast<const float*>(weight.data)[m * weight.K + k];
   const auto* cores = static_cast<const std::uint16_t*>(weight.data);
-  return Bf16ToFloat(cores[CoreIndex(m, k, PaddedCoreCols(weight.K))]);
+  const int k_pad = static_cast<int>(RoundUp(weight.K, kChunkK));
+  return Bf16ToFloat(cores[WeightIndex(static_cast<int>(m), static_cast<int>(k), k_pad)]);
 }
 
 template <int kRowsPerThread>

@@ -40,7 +40,7 @@ absl::Status UploadRows(Device& device, const LinearWeight& table, bool cores, v
 absl::Status PackedLinear::PackForGpu(Device& device, const LinearWeight& weight, WeightPrecision precision) {
   const bool cores = precision == WeightPrecision::kBf16;
   layout_ = cores ? PanelLayout::kGpuCores : PanelLayout::kGpuRows;
-  bias_offset_ = cores ? PaddedCoreRows(weight.rows) * PaddedCoreCols(weight.cols) * sizeof(std::uint16_t)
+  bias_offset_ = cores ? PackedElements(weight.rows, weight.cols) * sizeof(std::uint16_t)
                        : weight.rows * weight.cols * sizeof(float);
   const std::size_t bias_bytes = has_bias_ ? weight.rows * sizeof(float) : 0;
   MAMBAD_ASSIGN_OR_RETURN(buffer_, device.Allocate(bias_offset_ + bias_bytes, "weights", Fill::kZero));

@@ -7,6 +7,7 @@
 
 #include "kernels/base/token_tiles.h"
 #include "kernels/device/hopper.cuh"
+#include "kernels/linear/gpu_layout.h"
 #include "kernels/linear/linear_prompt.cuh"
 #include "kernels/linear/wgmma.cuh"
 
@@ -14,7 +15,7 @@ namespace mambad::kernels {
 
 inline constexpr int kLinearPromptThreads = 2 * 128 + 32;
 inline constexpr int kClusterBlocks = 2;
-inline constexpr int kWeightTileBlocks = 16;  // row blocks of a tile of the packed weight
+inline constexpr int kWeightTileBlocks = kTileRows / kCore;  // row blocks of a tile of the packed weight
 
 // kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short
 // K the epilogue counts most, and another block's product hides it.

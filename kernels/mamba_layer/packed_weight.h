@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "kernels/mamba_layer/core_matrix.h"
+#include "kernels/linear/gpu_layout.h"
 
 namespace mambad::kernels {
 

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "kernels/mamba_layer/core_matrix.h"
+#include "kernels/mamba_layer/step_layout.h"
 
 namespace mambad::kernels {
 

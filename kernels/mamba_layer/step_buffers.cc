@@ -1,6 +1,6 @@
 #include "kernels/mamba_layer/step_buffers.h"
 
-#include "kernels/mamba_layer/core_matrix.h"
+#include "kernels/mamba_layer/step_layout.h"
 
 namespace mambad::kernels {
 namespace {
