@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/base/round_up.h"
 #include "kernels/base/slots.h"
 #include "kernels/base/status_macros.h"
 
@@ -18,10 +19,10 @@ absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const F
   size_t end = 0;
   const auto place = [&](size_t count, size_t size) {
     const size_t offset = end;
-    end = (end + count * size + 63) / 64 * 64;
+    end = kernels::RoundUp(end + count * size, 64);
     return offset;
   };
-  tables.decode_capacity_ = (limits.decode_rows + kBucketUnit - 1) / kBucketUnit * kBucketUnit;
+  tables.decode_capacity_ = kernels::RoundUp(limits.decode_rows, kBucketUnit);
   tables.decode_tokens_ = place(tables.decode_capacity_, sizeof(uint32_t));
   tables.decode_slots_ = place(tables.decode_capacity_, sizeof(int32_t));
   tables.decode_row_of_ =

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/model/workspace.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/mamba_layer/mamba_layer.h"
@@ -26,8 +27,6 @@ void CopyTop(const kernels::TopLogprobs& top, uint32_t count_max, LogitsResult* 
     result->top.emplace_back(static_cast<uint32_t>(top.tokens[i].token), top.tokens[i].logprob);
 }
 
-int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kernels::PackedLinear linear,
@@ -38,8 +37,8 @@ absl::StatusOr<std::unique_ptr<Head>> Head::Create(kernels::Device& device, kern
   head->norm_weight_ = std::move(norm_weight);
   head->norm_epsilon_ = norm_epsilon;
   head->rows_per_block_ = std::min(device.is_gpu() ? kGpuRowsPerBlock : kRowsPerBlock, tasks_max);
-  head->logits_stride_ = Aligned(head->linear_.rows());
-  const int64_t normed = Aligned(head->rows_per_block_ * head->linear_.cols());
+  head->logits_stride_ = AlignedFloats(head->linear_.rows());
+  const int64_t normed = AlignedFloats(head->rows_per_block_ * head->linear_.cols());
   // A GPU's fused path computes whole buckets of rows.
   const int64_t logits_rows =
       device.is_gpu() ? kernels::StepBucket(static_cast<int>(head->rows_per_block_)) : head->rows_per_block_;

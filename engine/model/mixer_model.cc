@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/model/digest.h"
 #include "engine/model/registry.h"
+#include "engine/model/workspace.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
 
@@ -34,8 +35,6 @@ std::vector<TensorSpec> OuterTensors(const ModelConfig& config) {
     tensors.push_back({kHead, {config.vocab_size, config.d_model}, TensorInit::kFanIn});
   return tensors;
 }
-
-int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
 
 absl::Status CheckLimits(const ForwardLimits& limits) {
   for (const uint32_t limit : {limits.decode_rows, limits.prompt_tokens}) {
@@ -150,13 +149,13 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
 
 absl::Status MixerModel::AllocateWorkspace() {
   const int64_t rows = std::max(limits_.decode_rows, limits_.prompt_tokens);
-  const int64_t row_floats = Aligned(rows * info_.d_model);
-  const int64_t task_floats = Aligned(int64_t{limits_.logits_tasks()} * info_.d_model);
+  const int64_t row_floats = AlignedFloats(rows * info_.d_model);
+  const int64_t task_floats = AlignedFloats(int64_t{limits_.logits_tasks()} * info_.d_model);
   // The fused path has workspaces of its own.
   const bool fused = FusedStack::OfferedBy(blocks_);
   const int64_t normed_floats = fused ? 0 : row_floats;
   const auto mixer_floats = fused ? 0 : static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
-  const int64_t step_floats = fused ? Aligned(kernels::kMaxStepRows * info_.d_model) : 0;
+  const int64_t step_floats = fused ? AlignedFloats(kernels::kMaxStepRows * info_.d_model) : 0;
   const int64_t floats = row_floats + normed_floats + task_floats + step_floats + mixer_floats;
   MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
   residual_ = workspace_.as<float>();

@@ -1,6 +1,7 @@
 #include "engine/model/state_layout.h"
 
 #include "kernels/base/check.h"
+#include "kernels/base/round_up.h"
 
 namespace mambad {
 namespace {
@@ -43,7 +44,7 @@ StateLayout BuildStateLayout(std::span<const StateSpec> specs, int64_t n_layer, 
   for (StateTensor& tensor : layout.tensors) tensor.layer_stride = layer_bytes;
   layout.last_hidden_offset = layer_bytes * static_cast<size_t>(n_layer);
   layout.bytes = layout.last_hidden_offset + static_cast<size_t>(d_model) * sizeof(float);
-  layout.stride = (layout.bytes + kStrideAlignment - 1) / kStrideAlignment * kStrideAlignment;
+  layout.stride = kernels::RoundUp(layout.bytes, kStrideAlignment);
   return layout;
 }
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "kernels/base/round_up.h"
 #include "kernels/math/lanes.h"
 
 namespace mambad::kernels {
@@ -20,9 +21,7 @@ inline constexpr std::int64_t kTokenTile = 128;
 MAMBAD_LANE constexpr std::int64_t Slabs(std::int64_t channels) {
   return (channels + kSlabChannels - 1) / kSlabChannels;
 }
-MAMBAD_LANE constexpr std::int64_t PaddedTokens(std::int64_t tokens) {
-  return (tokens + kTokenTile - 1) / kTokenTile * kTokenTile;
-}
+MAMBAD_LANE constexpr std::int64_t PaddedTokens(std::int64_t tokens) { return RoundUp(tokens, kTokenTile); }
 constexpr std::int64_t TileElements(std::int64_t tokens, std::int64_t channels) {
   return PaddedTokens(tokens) * Slabs(channels) * kSlabChannels;
 }

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "kernels/device/hopper.cuh"
 #include "kernels/mamba_layer/mamba_layer_step.h"
 #include "kernels/mamba_layer/step_ends.h"
 
@@ -59,10 +60,8 @@ static __global__ void FillFloats(float* to, std::int64_t count, std::uint64_t s
 // Logits to tokens: a pass per part of the vocabulary, then one per row.
 inline constexpr int kArgmaxParts = 32;
 static __global__ void ArgmaxParts(const float* logits, int vocabulary, float* best, int* where) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+  AllowNextKernel();
+  WaitForPreviousKernel();
   const float* row = logits + blockIdx.y * static_cast<std::int64_t>(vocabulary);
   float value = -INFINITY;
   int index = 0x7fffffff;
@@ -83,9 +82,7 @@ static __global__ void ArgmaxParts(const float* logits, int vocabulary, float* b
   where[blockIdx.y * kArgmaxParts + blockIdx.x] = index;
 }
 static __global__ void ArgmaxRows(const float* best, const int* where, int vocabulary, std::int32_t* tokens) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+  WaitForPreviousKernel();
   float value = __ldcg(best + blockIdx.x * kArgmaxParts + threadIdx.x);
   int index = __ldcg(where + blockIdx.x * kArgmaxParts + threadIdx.x);
   for (int mask = 16; mask > 0; mask /= 2) {

@@ -383,9 +383,9 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
           MakeLinearPromptShape(Cores(a.weights.dt_proj), scratch.dt, a.prompt.tokens, 1);
       const StoreDelta epilogue{scratch.delta, a.weights.dt_bias, shape.token_blocks,
                                 static_cast<unsigned>(a.prompt.tokens), static_cast<unsigned>(m.D)};
-      MUST(LaunchDependent(stream, LinearPromptGeneral<StoreDelta>,
-                           {dim3(shape.token_tiles, static_cast<unsigned>((m.D + 63) / 64), 1), 256}, shape,
-                           epilogue));
+      MUST(LaunchKernel(stream, LinearPromptGeneral<StoreDelta>,
+                        {dim3(shape.token_tiles, static_cast<unsigned>((m.D + 63) / 64), 1), 256}, shape,
+                        epilogue));
     }
   });
   std::printf("  dt_proj by mma.sync %.2f us", general * 1e6 / m.L);
@@ -424,8 +424,8 @@ void CompareProducts() {
     if (i == 0) {
       MUST(LinearPrompt(nullptr, w, x.data, tokens, epilogue));
     } else {
-      MUST(LaunchDependent(nullptr, LinearPromptGeneral<StoreSegments>,
-                           {dim3(shape.token_tiles, (rows + 63) / 64, 1), 256}, shape, epilogue));
+      MUST(LaunchKernel(nullptr, LinearPromptGeneral<StoreSegments>,
+                        {dim3(shape.token_tiles, (rows + 63) / 64, 1), 256}, shape, epilogue));
     }
   }
   MUST(cudaDeviceSynchronize());

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/base/round_up.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/device/gpu_probe.h"
 #include "kernels/device/gpu_status.h"
@@ -34,7 +35,7 @@ std::uint64_t AvailableMemory() {
 
 void* AllocateAligned(std::size_t bytes) {
   const std::size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
-  const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  const std::size_t rounded = RoundUp(bytes, alignment);
   void* data = std::aligned_alloc(alignment, rounded);
 #ifdef MADV_HUGEPAGE
   // Advice only: without huge pages the same bytes are read a little slower.

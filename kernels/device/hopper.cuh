@@ -26,8 +26,6 @@ __device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-
 __device__ __forceinline__ void InitBarrier(std::uint64_t* barrier, int arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(arrivals));
 }
@@ -111,8 +109,6 @@ __device__ __forceinline__ std::uint32_t ClusterRank() {
 __device__ __forceinline__ void SyncCluster() {
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
-
-#endif  // __CUDA_ARCH__ >= 900
 
 }  // namespace mambad::kernels
 

@@ -1,4 +1,4 @@
-// Launching kernels that may start while the one before them ends.
+// Launching kernels, which may start while the one before them ends.
 #ifndef MAMBAD_KERNELS_DEVICE_LAUNCH_CUH_
 #define MAMBAD_KERNELS_DEVICE_LAUNCH_CUH_
 
@@ -9,24 +9,27 @@ namespace mambad::kernels {
 struct LaunchShape {
   dim3 grid;
   int threads = 256;
-  int shared_bytes = 0;
-  int cluster = 1;  // blocks along x
+  int shared_bytes = 0;  // dynamic
+  int cluster = 1;       // blocks along x
+  // Begins before the previous kernel of the stream has ended: calls WaitForPreviousKernel (hopper.cuh)
+  // before it reads what an earlier one wrote.
+  bool overlaps = true;
 };
 
-// With programmatic stream serialization: the kernel calls WaitForPreviousKernel (hopper.cuh) before it reads
-// what an earlier one wrote.
-template <class Kernel, class... Args>
-cudaError_t LaunchDependent(cudaStream_t stream, Kernel* kernel, const LaunchShape& shape,
-                            const Args&... args) {
-  if (shape.shared_bytes > 48 * 1024) {
+template <class... Parameters, class... Arguments>
+cudaError_t LaunchKernel(cudaStream_t stream, void (*kernel)(Parameters...), const LaunchShape& shape,
+                         const Arguments&... arguments) {
+  if (shape.shared_bytes > 0) {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
     if (error != cudaSuccess) return error;
   }
   cudaLaunchAttribute attributes[2] = {};
-  int count = 0;
-  attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  unsigned count = 0;
+  if (shape.overlaps) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
   if (shape.cluster > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
@@ -38,10 +41,10 @@ cudaError_t LaunchDependent(cudaStream_t stream, Kernel* kernel, const LaunchSha
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = count;
-  return cudaLaunchKernelEx(&config, kernel, args...);
+  return cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-// A property of the current device.
+// Of the current device, 0 when it cannot be asked.
 inline int DeviceAttribute(cudaDeviceAttr attribute) {
   int device = 0, value = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return 0;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
+#include "kernels/base/round_up.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/device/gpu_status.h"
 
@@ -71,8 +72,7 @@ absl::StatusOr<HostBuffer> HostBuffer::Create(Device& device, std::size_t bytes)
     MAMBAD_RETURN_IF_ERROR(device.MakeCurrent());
     MAMBAD_RETURN_IF_ERROR(GpuStatus(gpu::AllocatePinned(&buffer.data_, bytes), "allocating pinned memory"));
   } else {
-    buffer.data_ =
-        std::aligned_alloc(kHostAlignment, (bytes + kHostAlignment - 1) / kHostAlignment * kHostAlignment);
+    buffer.data_ = std::aligned_alloc(kHostAlignment, RoundUp(bytes, kHostAlignment));
     if (buffer.data_ == nullptr) {
       return absl::ResourceExhaustedError(absl::StrCat("the system refused ", bytes, " bytes of memory"));
     }

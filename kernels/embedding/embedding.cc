@@ -71,7 +71,7 @@ absl::Status EmbeddingLookup(Stream& stream, const Embedding& embedding, const E
       .out = args.out,
       .ldo = args.ldo,
       .rows = args.rows};
-  return MAMBAD_ON_GPU(stream, "embedding", LaunchEmbedding(stream.handle(), launch, /*dependent=*/false));
+  return MAMBAD_ON_GPU(stream, "embedding", LaunchEmbedding(stream.handle(), launch));
 }
 
 }  // namespace mambad::kernels

@@ -1,5 +1,7 @@
 #include <cuda_runtime.h>
 
+#include "kernels/device/hopper.cuh"
+#include "kernels/device/launch.cuh"
 #include "kernels/embedding/embedding_cuda.h"
 #include "kernels/linear/gpu_layout.h"
 
@@ -48,10 +50,8 @@ __device__ Columns LoadColumns(const EmbeddingLaunch& launch, std::int64_t id, s
 }
 
 __global__ void __launch_bounds__(kThreads) EmbeddingKernel(EmbeddingLaunch launch) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
+  AllowNextKernel();
+  WaitForPreviousKernel();
   const std::int64_t r = blockIdx.x;
   const std::int64_t index = launch.id_index == nullptr ? r : launch.id_index[r];
   if (index < 0) return;
@@ -75,18 +75,11 @@ __global__ void __launch_bounds__(kThreads) EmbeddingKernel(EmbeddingLaunch laun
 
 }  // namespace
 
-int LaunchEmbedding(void* stream, const EmbeddingLaunch& launch, bool dependent) {
+int LaunchEmbedding(void* stream, const EmbeddingLaunch& launch) {
   if (launch.rows == 0) return cudaSuccess;
-  cudaLaunchAttribute attribute = {};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(launch.rows));
-  config.blockDim = dim3(kThreads);
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &attribute;
-  config.numAttrs = dependent ? 1 : 0;
-  return cudaLaunchKernelEx(&config, EmbeddingKernel, launch);
+  return LaunchKernel(
+      static_cast<cudaStream_t>(stream), EmbeddingKernel,
+      {.grid = dim3(static_cast<unsigned>(launch.rows)), .threads = kThreads, .overlaps = false}, launch);
 }
 
 }  // namespace mambad::kernels

@@ -27,7 +27,7 @@ struct EmbeddingLaunch {
 // out[r, 0..M) = table[id of row r, :], widened exactly. A row whose id_index is negative or whose id is not
 // in the table writes nothing. `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. With
 // `dependent` the launch may start before the kernel before it in the stream has ended (it waits inside).
-int LaunchEmbedding(void* stream, const EmbeddingLaunch& launch, bool dependent);
+int LaunchEmbedding(void* stream, const EmbeddingLaunch& launch);
 
 }  // namespace mambad::kernels
 

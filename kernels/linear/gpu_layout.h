@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "kernels/base/round_up.h"
 #include "kernels/math/lanes.h"
 
 namespace mambad::kernels {
@@ -20,10 +21,6 @@ inline constexpr int kCore = 8;  // rows and k of a core matrix
 inline constexpr int kTileRows = 128;
 inline constexpr int kChunkK = 64;
 inline constexpr int kRowBlockBytes = kCore * kChunkK * 2;
-
-constexpr MAMBAD_LANE std::int64_t RoundUp(std::int64_t value, std::int64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
 
 // Elements of a packed (rows, cols) bf16 weight.
 constexpr std::int64_t PackedElements(std::int64_t rows, std::int64_t cols) {

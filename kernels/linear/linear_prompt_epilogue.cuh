@@ -76,7 +76,7 @@ struct StoreDelta {
 };
 
 // residual += product + bias, rows of fp32. Tokens without a slot keep theirs.
-struct AddToResidual {
+struct AddToTokens {
   float* residual;
   const float* bias;
   const TokenPlace* places;
@@ -84,7 +84,7 @@ struct AddToResidual {
   std::uint32_t channels;
 
   struct RowPlace {
-    const AddToResidual& to;
+    const AddToTokens& to;
     float* row;
     bool live;
     __device__ __forceinline__ bool Pairs() const { return to.channels % 2 == 0; }

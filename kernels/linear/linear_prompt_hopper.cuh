@@ -7,9 +7,9 @@
 
 #include "kernels/base/token_tiles.h"
 #include "kernels/device/hopper.cuh"
+#include "kernels/device/wgmma.cuh"
 #include "kernels/linear/gpu_layout.h"
 #include "kernels/linear/linear_prompt.cuh"
-#include "kernels/linear/wgmma.cuh"
 
 namespace mambad::kernels {
 
@@ -166,8 +166,8 @@ __device__ __forceinline__ void MultiplySegment(const LinearRing<kCols, kBlocks>
   int previous = 0;
   for (int step = 0; step < steps; ++step, place.Next()) {
     WaitBarrier(ring.full + place.stage, place.parity);
-    const std::uint64_t x = MatrixDescriptor(ring.X(place.stage) + group * 8 * kBlockBytes, 128, kBlockBytes);
-    const std::uint64_t w = MatrixDescriptor(ring.W(place.stage), 128, kBlockBytes);
+    const std::uint64_t x = MatrixDescriptor(ring.X(place.stage) + group * 8 * kBlockBytes, kBlockBytes);
+    const std::uint64_t w = MatrixDescriptor(ring.W(place.stage), kBlockBytes);
     WgmmaFence();
 #pragma unroll
     for (int k = 0; k < 4; ++k) {  // two core matrices, 256 bytes, each

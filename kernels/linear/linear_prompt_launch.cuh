@@ -52,7 +52,7 @@ cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shap
   const int tiles = (shape.token_tiles + 1) / kClusterBlocks * shape.segments * shape.column_tiles;
   const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), kLinearPromptThreads,
                            LinearStages<kCols, kBlocks>::kSharedBytes, kClusterBlocks};
-  return LaunchDependent(stream, LinearPromptHopper<kCols, kBlocks, Epilogue>, launch, shape, epilogue);
+  return LaunchKernel(stream, LinearPromptHopper<kCols, kBlocks, Epilogue>, launch, shape, epilogue);
 }
 
 // y = x w^T for all `tokens` rows of x, handed to the epilogue. `segments` is a constant of the weight.
@@ -65,7 +65,7 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
         dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
              shape.segments),
         256};
-    return LaunchDependent(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
+    return LaunchKernel(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
   }
   const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks;
   if (shape.slabs <= kShortSlabs) {

@@ -1,58 +1,24 @@
-// The instructions of sm_90 that these kernels use, one function each. PTX ISA names in the comments.
+// The instructions of sm_90 that the kernels of a decode step use beside those of device/hopper.cuh, one
+// function each. PTX ISA names in the comments. Before WaitForPreviousKernel a kernel of a step may read
+// slots too: no kernel of the same step before it writes them.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_HOPPER_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_HOPPER_CUH_
 
 #include <cstdint>
 
+#include "kernels/device/hopper.cuh"
+
 namespace mambad::kernels::hopper {
 
-__device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
-}
-
-// griddepcontrol: programmatic dependent launch. Before the wait a kernel may read constants and slots (no
-// kernel of the same step before it writes them), and write nothing.
-__device__ __forceinline__ void LaunchDependents() { asm volatile("griddepcontrol.launch_dependents;"); }
-__device__ __forceinline__ void WaitForPrevious() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-
-// mbarrier
-__device__ __forceinline__ void BarrierInit(std::uint64_t* barrier, unsigned arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(arrivals));
-}
-// After BarrierInit, before any other thread or bulk copy uses the barrier.
+// After InitBarrier, before any other thread or bulk copy uses the barrier.
 __device__ __forceinline__ void BarrierInitFence() {
-  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  FenceBarrierInit();
   asm volatile("fence.proxy.async;" ::: "memory");
-}
-__device__ __forceinline__ void BarrierExpect(std::uint64_t* barrier, unsigned bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)),
-               "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void BarrierWait(std::uint64_t* barrier, unsigned parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again;\n"
-      "}" ::"r"(SharedAddress(barrier)),
-      "r"(parity)
-      : "memory");
 }
 
 // bar.sync among `threads` of the block; barrier 0 is __syncthreads.
 __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-}
-
-// cp.async.bulk: `bytes` (a multiple of 16) from global to shared memory, counted by `barrier`.
-__device__ __forceinline__ void BulkCopy(void* to, const void* from, unsigned bytes, std::uint64_t* barrier) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-          SharedAddress(to)),
-      "l"(from), "r"(bytes), "r"(SharedAddress(barrier))
-      : "memory");
 }
 
 // cp.async: 16 bytes from global (L2) to shared memory.

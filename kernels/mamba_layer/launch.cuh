@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/device/launch.cuh"
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
 #include "kernels/mamba_layer/product_args.h"
@@ -17,48 +18,13 @@ inline const char* ErrorText(cudaError_t error) {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
-struct LaunchShape {
-  dim3 grid;
-  int threads = 0;
-  int shared_bytes = 0;
-  int cluster = 1;       // along x
-  bool overlaps = true;  // begins before the previous kernel of the stream has ended
-};
-
+// Null or what went wrong.
 template <class... Parameters, class... Arguments>
 const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShape& shape,
                    const Arguments&... arguments) {
-  if (const cudaError_t error =
-          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
-      error != cudaSuccess)
-    return cudaGetErrorString(error);
-  cudaLaunchAttribute attributes[2] = {};
-  unsigned count = 0;
-  if (shape.overlaps) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
-  }
-  if (shape.cluster > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = shape.grid;
-  config.blockDim = shape.threads;
-  config.dynamicSmemBytes = shape.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = attributes;
-  config.numAttrs = count;
-  return ErrorText(cudaLaunchKernelEx(&config, kernel, arguments...));
+  return ErrorText(LaunchKernel(static_cast<cudaStream_t>(stream), kernel, shape, arguments...));
 }
 
-// Of the current device, 0 when it cannot be asked.
-inline int DeviceAttribute(cudaDeviceAttr attribute) {
-  int device = 0, value = 0;
-  const bool known = cudaGetDevice(&device) == cudaSuccess &&
-                     cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess;
-  return known ? value : 0;
-}
 // Tiles of 16 rows a block: where K is one segment, some tiles share x.
 constexpr int NarrowTiles(int segments) { return segments == 1 ? 4 : 1; }
 

@@ -32,9 +32,9 @@ std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t
 
 int PlacePromptTokens(const PromptChunks& prompt, void* workspace, void* stream) {
   if (prompt.tokens == 0) return 0;
-  return LaunchDependent(static_cast<cudaStream_t>(stream), PlacePromptTokensKernel,
-                         {dim3(static_cast<unsigned>((prompt.tokens + 255) / 256))}, prompt,
-                         static_cast<TokenPlace*>(workspace));
+  return LaunchKernel(static_cast<cudaStream_t>(stream), PlacePromptTokensKernel,
+                      {dim3(static_cast<unsigned>((prompt.tokens + 255) / 256))}, prompt,
+                      static_cast<TokenPlace*>(workspace));
 }
 
 int MambaLayerPrompt(const MambaLayerPromptArgs& args, void* stream) {

@@ -49,7 +49,7 @@ class LayerPromptPass {
                         : width <= 8 * 128                 ? RmsNormPromptKernel<8>
                         : width <= 20 * 128                ? RmsNormPromptKernel<20>
                                                            : RmsNormPromptKernel<32>;
-    return LaunchDependent(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
+    return LaunchKernel(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
   }
   cudaError_t InProj() const {
     return LinearPrompt(stream_, Cores(weights_.in_proj), scratch_.u, tokens_,
@@ -62,9 +62,9 @@ class LayerPromptPass {
                                   token_blocks_,      Int(tokens_),    Int(shape_.d_inner),
                                   Int(shape_.d_conv)};
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
-    return LaunchDependent(stream_,
-                           shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
-                           launch, conv);
+    return LaunchKernel(stream_,
+                        shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
+                        launch, conv);
   }
   cudaError_t XProj() const {
     return LinearPrompt(stream_, Cores(weights_.x_proj), scratch_.x, tokens_,
@@ -88,7 +88,7 @@ class LayerPromptPass {
                            Int(PaddedStateSize(shape_.d_state)),
                            shape_.dt_bc_eps};
     const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
-    return LaunchDependent(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
+    return LaunchKernel(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
   cudaError_t DtProj() const {
     return LinearPrompt(stream_, Cores(weights_.dt_proj), scratch_.dt, tokens_,
@@ -115,8 +115,8 @@ class LayerPromptPass {
   }
   cudaError_t OutProj() const {
     return LinearPrompt(stream_, Cores(weights_.out_proj), scratch_.y, tokens_,
-                        AddToResidual{args_.residual, weights_.out_bias, scratch_.places, Unsigned(tokens_),
-                                      Unsigned(shape_.d_model)});
+                        AddToTokens{args_.residual, weights_.out_bias, scratch_.places, Unsigned(tokens_),
+                                    Unsigned(shape_.d_model)});
   }
 
  private:

@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
     }
     hopper::AsyncCopyCommit();
   };
-  hopper::LaunchDependents();
+  AllowNextKernel();
 #pragma unroll
   for (int i = 0; i < Shape::kStages; ++i) fetch(i, i);
 
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
     output.LoadSlot(m, column, operands);
     output.LoadConstants(m, constants);
   }
-  hopper::WaitForPrevious();
+  WaitForPreviousKernel();
 
   if (warp < warps) {
     for (int i = threadIdx.x; i < args.k_pad * kHeight / 8; i += warps * 32)
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
 
   float sum[4] = {};
   const std::uint32_t a_lane =
-      hopper::SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
-  const std::uint32_t b_lane = hopper::SharedAddress(x_shared) +
+      SharedAddress(ring) + lane / 8 % 2 * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
+  const std::uint32_t b_lane = SharedAddress(x_shared) +
                                (chunk0 * (kChunkK / kCore) + lane / 8) * kHeight * 16 +
                                lane % 8 % kHeight * 16;
   int stage = 0;

@@ -137,15 +137,14 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
   const int row0 = blockIdx.y * kRows;
   const int row_count = min(kRows, args.rows - row0);
 
-  hopper::LaunchDependents();
+  AllowNextKernel();
   if (threadIdx.x == 0) {
-    hopper::BarrierInit(&weights_full, 1);
+    InitBarrier(&weights_full, 1);
     hopper::BarrierInitFence();
-    hopper::BarrierExpect(&weights_full, Shape::kChannels * args.rank_pad * 2);
+    ArriveExpectBytes(&weights_full, Shape::kChannels * args.rank_pad * 2);
     for (int k = 0; k < args.rank_pad; k += kChunkK) {
-      hopper::BulkCopy(weights + k * Shape::kChannels * 2,
-                       args.dt_proj + WeightIndex(channel0, k, args.rank_pad), Shape::kChannels * kChunkK * 2,
-                       &weights_full);
+      BulkCopy(weights + k * Shape::kChannels * 2, args.dt_proj + WeightIndex(channel0, k, args.rank_pad),
+               Shape::kChannels * kChunkK * 2, &weights_full);
     }
   }
 
@@ -196,7 +195,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
     const int channel = channel0 + warp * 16 + lane / 4 + i * 8;
     dt_bias[i] = channel < args.channels ? args.dt_bias[channel] : 0.0f;
   }
-  hopper::WaitForPrevious();
+  WaitForPreviousKernel();
 
   CopyRows<Shape::kThreads>(args.dt_bc + static_cast<std::int64_t>(row0) * width, row_count * width, raw);
 #pragma unroll
@@ -216,12 +215,12 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
     __syncthreads();
   }
 
-  hopper::BarrierWait(&weights_full, 0);
+  WaitBarrier(&weights_full, 0);
 #pragma unroll
   for (int row_tile = 0; row_tile < Shape::kRowTiles; ++row_tile) {  // delta of 16 channels by 8 rows
     float sum[4] = {};
-    const std::uint32_t a_lane = hopper::SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes +
-                                 lane / 16 * 128 + lane % 8 * 16;
+    const std::uint32_t a_lane =
+        SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
     // A column past the rows takes the last one's dt: nobody reads its results.
     const float* const dt = raw + min(row_tile * kCore + lane / 4, row_count - 1) * width;
     const auto dt_pair = [&](int k) {  // bf16, 0 past the rank

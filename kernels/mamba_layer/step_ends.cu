@@ -36,9 +36,7 @@ struct GivenRows {
 
 template <class Rows>
 __global__ void __launch_bounds__(EmbedShape::kThreads) EnterKernel(const Rows rows, const NormInput next) {
-#if __CUDA_ARCH__ >= 900
-  hopper::LaunchDependents();
-#endif
+  AllowNextKernel();
   const int row = blockIdx.x;
   for (int first = threadIdx.x * kQuad; first - static_cast<int>(threadIdx.x % 32) * kQuad < next.width;
        first += EmbedShape::kThreads * kQuad) {

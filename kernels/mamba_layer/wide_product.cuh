@@ -6,11 +6,11 @@
 
 #include <cstdint>
 
+#include "kernels/device/wgmma.cuh"
 #include "kernels/mamba_layer/hopper.cuh"
 #include "kernels/mamba_layer/product_args.h"
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
-#include "kernels/mamba_layer/wgmma.cuh"
 
 namespace mambad::kernels {
 
@@ -68,7 +68,7 @@ __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int tile, 
 #pragma unroll
   for (int i = 0; i < Shape::kStages - 1; ++i) fetch_weights(i, i);
   before_wait();
-  hopper::WaitForPrevious();
+  WaitForPreviousKernel();
 #pragma unroll
   for (int i = 0; i < Shape::kStages - 1; ++i) fetch_x(i, i);
   after_wait();
@@ -78,22 +78,21 @@ __device__ __forceinline__ void MultiplyWide(const ProductArgs& args, int tile, 
   for (int step = 0; step < steps; ++step) {
     hopper::AsyncCopyWait<Shape::kStages - 2>();
     hopper::SharedFence();
-    hopper::WarpgroupWait<0>();
+    WgmmaWait<0>();
     __syncthreads();  // chunk `step` has arrived, the one before it is read
     const unsigned char* const at = ring + stage * Shape::kStageBytes;
-    const std::uint64_t a = hopper::MatrixDescriptor(at + group * (Shape::kWeightBytes / 2), kRowBlockBytes);
-    const std::uint64_t b = hopper::MatrixDescriptor(at + Shape::kWeightBytes, kRowBlockBytes);
-    hopper::WarpgroupFence();
+    const std::uint64_t a = MatrixDescriptor(at + group * (Shape::kWeightBytes / 2), kRowBlockBytes);
+    const std::uint64_t b = MatrixDescriptor(at + Shape::kWeightBytes, kRowBlockBytes);
+    WgmmaFence();
 #pragma unroll
-    for (int i = 0; i < kChunkK / 16; ++i)
-      hopper::WarpgroupMma<kColumns>::Run(sum, a + i * (256 >> 4), b + i * (256 >> 4));
-    hopper::WarpgroupCommit();
+    for (int i = 0; i < kChunkK / 16; ++i) WgmmaAdd<kColumns>(sum, a + i * (256 >> 4), b + i * (256 >> 4));
+    WgmmaCommit();
     fetch_weights(step + Shape::kStages - 1, free_stage);
     fetch_x(step + Shape::kStages - 1, free_stage);
     free_stage = stage;
     if (++stage == Shape::kStages) stage = 0;
   }
-  hopper::WarpgroupWait<0>();
+  WgmmaWait<0>();
 }
 
 // sums[column][row]. Warp w holds rows 16 w + lane / 4 (+ 8), columns 8 j + lane % 4 * 2 (+ 1).
@@ -163,7 +162,7 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
   const int columns = min(kColumns, args.columns - column0);
   const bool row_inside = m < args.rows;
 
-  hopper::LaunchDependents();
+  AllowNextKernel();
   if (gridDim.x > 1) hopper::ClusterArrive();
   // While the first weights come.
   const auto prefetch = [&] {
@@ -182,8 +181,8 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
         const int column = four * 4 + threadIdx.x % 32 / 8;
         const float scale = RowScale(output.norm, column0 + column, args.columns);
         if (threadIdx.x % 8 < gridDim.x)
-          hopper::StoreToRank(
-              hopper::AddressInRank(hopper::SharedAddress(row_scale + column), threadIdx.x % 8), scale);
+          hopper::StoreToRank(hopper::AddressInRank(SharedAddress(row_scale + column), threadIdx.x % 8),
+                              scale);
       }
     }
   };
@@ -209,8 +208,7 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
       output.LoadSlot(m, column0 + column, operands);
       output.LoadFresh(m, column0 + column, operands);
     }
-    const float4 total =
-        SumOfRanks(hopper::SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
+    const float4 total = SumOfRanks(SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
     output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f,
                  constants, operands);
   }

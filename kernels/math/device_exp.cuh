@@ -5,14 +5,9 @@
 #ifndef MAMBAD_KERNELS_MATH_DEVICE_EXP_CUH_
 #define MAMBAD_KERNELS_MATH_DEVICE_EXP_CUH_
 
-namespace mambad::kernels {
+#include "kernels/math/exp_approx.cuh"
 
-// 2^x, relative error below 2^-22; results below 2^-126 are 0.
-__device__ __forceinline__ float FastExp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+namespace mambad::kernels {
 
 __device__ __forceinline__ float FastReciprocal(float x) {
   float y;
@@ -29,7 +24,7 @@ __device__ __forceinline__ float FastLog2(float x) {
 // log(1 + e^x), relative error below 2^-16: by the logarithm where e^-|x| is large enough that 1 + e keeps
 // its digits, otherwise by the series of log(1 + e).
 __device__ __forceinline__ float FastSoftplus(float x) {
-  const float e = FastExp2(__fmul_rn(-fabsf(x), 1.4426950408889634f));
+  const float e = Exp2Approx(__fmul_rn(-fabsf(x), 1.4426950408889634f));
   float series = __fmaf_rn(e, -0.25f, 0.333333343f);
   series = __fmaf_rn(-e, series, 0.5f);
   series = __fmaf_rn(-e, series, 1.0f);
@@ -40,7 +35,7 @@ __device__ __forceinline__ float FastSoftplus(float x) {
 
 // x / (1 + e^-x), relative error below 2^-20 where it is not tiny.
 __device__ __forceinline__ float FastSilu(float x) {
-  return __fmul_rn(x, FastReciprocal(__fadd_rn(1.0f, FastExp2(__fmul_rn(x, -1.4426950408889634f)))));
+  return __fmul_rn(x, FastReciprocal(__fadd_rn(1.0f, Exp2Approx(__fmul_rn(x, -1.4426950408889634f)))));
 }
 
 }  // namespace mambad::kernels

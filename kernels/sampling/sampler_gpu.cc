@@ -144,8 +144,8 @@ absl::Status GpuSampler::EnqueueSample(Stream& stream, const SampleArgs& args, s
                                .results = results_.as<SampledRow>(),
                                .row_copies = row_copies_.as<float>()};
   // Not dependent: the table's copy is what comes before it.
-  MAMBAD_RETURN_IF_ERROR(MAMBAD_ON_GPU(
-      stream, "sampling", LaunchSample(stream.handle(), PlanFor(rows), launch, /*dependent=*/false)));
+  MAMBAD_RETURN_IF_ERROR(
+      MAMBAD_ON_GPU(stream, "sampling", LaunchSample(stream.handle(), PlanFor(rows), launch)));
   return CopyToHost(stream, host_results_.as<void>(), results_.data(), rows * sizeof(SampledRow));
 }
 
@@ -162,8 +162,8 @@ absl::Status GpuSampler::EnqueueScore(Stream& stream, const ScoreArgs& args) {
                               .top_logprobs = args.top_logprobs,
                               .results = results_.as<ScoredRow>(),
                               .row_copies = row_copies_.as<float>()};
-  MAMBAD_RETURN_IF_ERROR(MAMBAD_ON_GPU(
-      stream, "scoring", LaunchScoreRows(stream.handle(), PlanFor(rows), launch, /*dependent=*/false)));
+  MAMBAD_RETURN_IF_ERROR(
+      MAMBAD_ON_GPU(stream, "scoring", LaunchScoreRows(stream.handle(), PlanFor(rows), launch)));
   return CopyToHost(stream, host_results_.as<void>(), results_.data(), rows * sizeof(ScoredRow));
 }
 

@@ -1,6 +1,8 @@
 #include <cuda_runtime.h>
 
-#include "kernels/math/exp_cuda.cuh"
+#include "kernels/device/hopper.cuh"
+#include "kernels/device/launch.cuh"
+#include "kernels/math/exp_approx.cuh"
 #include "kernels/math/philox.h"
 #include "kernels/sampling/logit_adjust.h"
 #include "kernels/sampling/prefix_select_cuda.cuh"
@@ -35,13 +37,6 @@ constexpr std::size_t kRowSharedBytes = (sizeof(RowShared) + 15) / 16 * 16;
 extern __shared__ uint4 dynamic_shared[];
 __device__ RowShared& Shared() { return *reinterpret_cast<RowShared*>(dynamic_shared); }
 __device__ float* OnChipRow() { return reinterpret_cast<float*>(dynamic_shared + kRowSharedBytes / 16); }
-
-__device__ void WaitForPrimary() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
 
 // The fixed-point weights exp((l - max) / temperature) of the tokens that a cut keeps.
 struct Weights {
@@ -290,7 +285,8 @@ __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch laun
     const double uniform = UniformDraw(row.seed, row.token_index, row.candidate);
     work.shared.uniform = static_cast<std::uint64_t>(uniform * 0x1p53);
   }
-  WaitForPrimary();
+  AllowNextKernel();
+  WaitForPreviousKernel();
   if (row.active != 0) SampleRow(launch, r, work);
 }
 
@@ -300,7 +296,8 @@ __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch
   RowWork work(launch.vocab,
                launch.row_copies == nullptr ? nullptr : launch.row_copies + r * launch.logits_stride);
   work.group.Sync();  // the other CTAs run, their shared memory may be written
-  WaitForPrimary();
+  AllowNextKernel();
+  WaitForPreviousKernel();
   const int target = launch.targets[r];
   if (target < 0) return;
   ScoredRow& result = launch.results[r];
@@ -326,33 +323,17 @@ __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch
 
 template <class Launch>
 cudaError_t LaunchRows(void (*kernel)(Launch, int), void* stream, const SamplingPlan& plan,
-                       const Launch& launch, bool dependent) {
+                       const Launch& launch) {
   static_assert(1 << (SamplingDevice::kClusterSizes - 1) == RowGroup::kMaxCtas);
   if (launch.rows == 0) return cudaSuccess;
   if (plan.on_chip != (launch.row_copies == nullptr)) return cudaErrorInvalidValue;
-  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                  static_cast<int>(plan.shared_bytes));
-  if (status != cudaSuccess) return status;
-  cudaLaunchAttribute attributes[2] = {};
-  unsigned count = 0;
-  if (plan.ctas_per_row > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count].val.clusterDim = {static_cast<unsigned>(plan.ctas_per_row), 1, 1};
-    ++count;
-  }
-  if (dependent) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count].val.programmaticStreamSerializationAllowed = 1;
-    ++count;
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(launch.rows * plan.ctas_per_row));
-  config.blockDim = dim3(kRowThreads);
-  config.dynamicSmemBytes = plan.shared_bytes;
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = attributes;
-  config.numAttrs = count;
-  return cudaLaunchKernelEx(&config, kernel, launch, plan.ctas_per_row);
+  return LaunchKernel(static_cast<cudaStream_t>(stream), kernel,
+                      {.grid = dim3(static_cast<unsigned>(launch.rows * plan.ctas_per_row)),
+                       .threads = kRowThreads,
+                       .shared_bytes = static_cast<int>(plan.shared_bytes),
+                       .cluster = plan.ctas_per_row,
+                       .overlaps = false},
+                      launch, plan.ctas_per_row);
 }
 
 }  // namespace
@@ -400,12 +381,12 @@ int DescribeSamplingDevice(int device, SamplingDevice* description) {
   return status;
 }
 
-int LaunchSample(void* stream, const SamplingPlan& plan, const SampleLaunch& launch, bool dependent) {
-  return LaunchRows(&SampleKernel, stream, plan, launch, dependent);
+int LaunchSample(void* stream, const SamplingPlan& plan, const SampleLaunch& launch) {
+  return LaunchRows(&SampleKernel, stream, plan, launch);
 }
 
-int LaunchScoreRows(void* stream, const SamplingPlan& plan, const ScoreLaunch& launch, bool dependent) {
-  return LaunchRows(&ScoreKernel, stream, plan, launch, dependent);
+int LaunchScoreRows(void* stream, const SamplingPlan& plan, const ScoreLaunch& launch) {
+  return LaunchRows(&ScoreKernel, stream, plan, launch);
 }
 
 }  // namespace mambad::kernels

@@ -61,8 +61,8 @@ struct ScoreLaunch {
 // `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. With `dependent` the launch may start
 // before the kernel before it in the stream has ended (it waits inside).
 int DescribeSamplingDevice(int device, SamplingDevice* description);
-int LaunchSample(void* stream, const SamplingPlan& plan, const SampleLaunch& launch, bool dependent);
-int LaunchScoreRows(void* stream, const SamplingPlan& plan, const ScoreLaunch& launch, bool dependent);
+int LaunchSample(void* stream, const SamplingPlan& plan, const SampleLaunch& launch);
+int LaunchScoreRows(void* stream, const SamplingPlan& plan, const ScoreLaunch& launch);
 
 }  // namespace mambad::kernels
 

@@ -148,7 +148,7 @@ struct ScanLane {
           float c_i[kStates];
 #pragma unroll
           for (int s = 0; s < kStates; ++s) {
-            const float a = FastExp2(__fmul_rn(Part(d, i), decay[s]));
+            const float a = Exp2Approx(__fmul_rn(Part(d, i), decay[s]));
             h[s] = __fmaf_rn(a, h[s], __fmul_rn(Part(dx, i), Part(b[s], i)));
             c_i[s] = Part(c[s], i);
           }

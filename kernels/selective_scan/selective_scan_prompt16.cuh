@@ -99,7 +99,7 @@ __device__ __forceinline__ void ExpandStep(const Scan16Lane& lane, const float (
       out.c[group][k] = __float_as_uint(at[64 + Scan16CIndex(lane.column_token, lane.state + 8 * k)]);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        out.decay[group * 4 + i][k] = FastExp2(__fmul_rn(Part(delta, i), decay_log2[k]));
+        out.decay[group * 4 + i][k] = Exp2Approx(__fmul_rn(Part(delta, i), decay_log2[k]));
         out.input[group * 4 + i][k] = __fmul_rn(Part(delta_x, i), Part(b[k], i));
       }
     }

@@ -25,7 +25,7 @@ cudaError_t LaunchScan(cudaStream_t stream, const SelectiveScanPrompt& scan, std
   const LaunchShape launch{
       dim3(static_cast<unsigned>((padded + per_block - 1) / per_block), static_cast<unsigned>(chunks)),
       warps * 32, Layout::SharedBytes(warps)};
-  return LaunchDependent(stream, SelectiveScanPromptKernel<kLanes, kStates>, launch, scan);
+  return LaunchKernel(stream, SelectiveScanPromptKernel<kLanes, kStates>, launch, scan);
 }
 
 // For N = 16. Blocks take so much shared memory that no multiprocessor gets more than its share of them, also
@@ -43,7 +43,7 @@ inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& 
   const int shared = std::max(Scan16::SharedBytes(warps), std::min(fair, most) / 1024 * 1024);
   const LaunchShape launch{dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(chunks)), warps * 32,
                            shared};
-  return LaunchDependent(stream, SelectiveScanPrompt16Kernel, launch, scan);
+  return LaunchKernel(stream, SelectiveScanPrompt16Kernel, launch, scan);
 }
 
 // Small blocks, which the multiprocessors share evenly; fewer warps still where the channels do not go round.

@@ -21,6 +21,7 @@
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_loader.h"
+#include "engine/model/workspace.h"
 #include "kernels/base/status_macros.h"
 #include "kernels/causal_conv1d/causal_conv1d.h"
 #include "kernels/linear/linear.h"
@@ -101,9 +102,6 @@ class Mamba : public Mixer, public FusedMixer {
   std::string_view why_not_fused_ = "not bound";
 };
 
-// Sizes of a region that keep the next one on a 64-byte boundary.
-int64_t Aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
-
 std::vector<TensorSpec> Mamba::Tensors() const {
   const auto& [m, d, n, k, r, use_bias, use_conv_bias, epsilon] = shape_;
   std::vector<TensorSpec> tensors = {
@@ -130,8 +128,8 @@ std::vector<StateSpec> Mamba::State() const {
 }
 
 size_t Mamba::WorkspaceFloats(int64_t rows) const {
-  return static_cast<size_t>(Aligned(rows * xz_width()) + Aligned(rows * dt_bc_width()) +
-                             Aligned(rows * shape_.d_inner));
+  return static_cast<size_t>(AlignedFloats(rows * xz_width()) + AlignedFloats(rows * dt_bc_width()) +
+                             AlignedFloats(rows * shape_.d_inner));
 }
 
 void Mamba::Describe(ModelInfo* info) const {
@@ -178,8 +176,8 @@ absl::Status Mamba::Bind(WeightLoader& loader) {
 Mamba::Scratch Mamba::Split(const MixerCall& call) const {
   Scratch scratch;
   scratch.xz = call.workspace;
-  scratch.dt_bc = scratch.xz + Aligned(call.rows * xz_width());
-  scratch.delta = scratch.dt_bc + Aligned(call.rows * dt_bc_width());
+  scratch.dt_bc = scratch.xz + AlignedFloats(call.rows * xz_width());
+  scratch.delta = scratch.dt_bc + AlignedFloats(call.rows * dt_bc_width());
   return scratch;
 }
 
