@@ -113,7 +113,9 @@ class EngineImpl final : public Engine {
     if (tokenizer_ == nullptr) request.output.skip_text = true;
     if (request.arrival == absl::InfinitePast()) request.arrival = now;
     MAMBAD_RETURN_IF_ERROR(ledger_.Accept(request, now));
-    sink->Attach(request.candidate_count + 1, [mailbox = mailbox_] { mailbox->Wake(); });
+    // A model that runs ahead has two tokens of a candidate under way.
+    const size_t deltas = model_->launches_max() > 1 ? 2 : 1;
+    sink->Attach(deltas * request.candidate_count + 1, [mailbox = mailbox_] { mailbox->Wake(); });
     return mailbox_->Submit(std::move(request), std::move(sink), now);
   }
 

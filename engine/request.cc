@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/error.h"
+#include "engine/schedule/batch.h"
 #include "engine/text/utf8.h"
 #include "kernels/base/status_macros.h"
 
@@ -16,7 +17,6 @@ constexpr uint32_t kCandidatesMax = 128;
 constexpr uint32_t kOutputTokensMax = 1u << 30;
 constexpr size_t kStopSequencesMax = 16;
 constexpr size_t kStopSequenceBytesMax = 256;
-constexpr size_t kStopTokensMax = 64;
 constexpr size_t kLogitBiasMax = 1024;
 constexpr uint32_t kTopLogprobsMax = 20;
 

@@ -7,12 +7,6 @@
 #include "kernels/base/status_macros.h"
 
 namespace mambad {
-namespace {
-
-// A bucket of decode rows ends at most this far behind the last row.
-constexpr size_t kBucketUnit = 128;
-
-}  // namespace
 
 absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const ForwardLimits& limits) {
   BatchTables tables;
@@ -22,11 +16,9 @@ absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const F
     end = kernels::RoundUp(end + count * size, 64);
     return offset;
   };
-  tables.decode_capacity_ = kernels::RoundUp(limits.decode_rows, kBucketUnit);
-  tables.decode_tokens_ = place(tables.decode_capacity_, sizeof(uint32_t));
-  tables.decode_slots_ = place(tables.decode_capacity_, sizeof(int32_t));
-  tables.decode_row_of_ =
-      place(std::max<size_t>(limits.logits_tasks(), tables.decode_capacity_), sizeof(int32_t));
+  tables.decode_tokens_ = place(limits.decode_rows, sizeof(uint32_t));
+  tables.decode_slots_ = place(limits.decode_rows, sizeof(int32_t));
+  tables.decode_row_of_ = place(limits.logits_tasks(), sizeof(int32_t));
   tables.prompt_token_of_ = place(limits.logits_tasks(), sizeof(int32_t));
   tables.slot_of_ = place(limits.logits_tasks(), sizeof(int32_t));
   tables.prompt_tokens_ = place(limits.prompt_tokens, sizeof(uint32_t));
@@ -53,20 +45,12 @@ void BatchTables::StageTasks(const Batch& batch, std::span<const uint32_t> order
 absl::Status BatchTables::Fill(kernels::Stream& stream, const Batch& batch, std::span<const uint32_t> order) {
   std::ranges::copy(batch.decode_tokens, Staged<uint32_t>(decode_tokens_));
   std::ranges::copy(batch.decode_slots, Staged<int32_t>(decode_slots_));
-  if (order.size() < decode_capacity_)
-    std::fill_n(Staged<int32_t>(decode_row_of_) + order.size(), decode_capacity_ - order.size(),
-                kernels::kNoSlot);
-  const size_t rows = batch.decode_slots.size();
-  std::fill_n(Staged<uint32_t>(decode_tokens_) + rows, decode_capacity_ - rows, 0);
-  std::fill_n(Staged<int32_t>(decode_slots_) + rows, decode_capacity_ - rows, kernels::kNoSlot);
   StageTasks(batch, order);
   // The sources other than decode rows only where a task has one.
   const bool decode_alone = std::ranges::all_of(
       batch.logits, [](const LogitsTask& task) { return task.source == LogitsSource::kDecodeRow; });
-  const size_t positions = std::max(order.size(), decode_capacity_);
-  MAMBAD_RETURN_IF_ERROR(Upload(stream, 0,
-                                decode_alone ? decode_row_of_ + positions * sizeof(int32_t)
-                                             : slot_of_ + order.size() * sizeof(int32_t)));
+  MAMBAD_RETURN_IF_ERROR(
+      Upload(stream, 0, (decode_alone ? decode_row_of_ : slot_of_) + order.size() * sizeof(int32_t)));
   const size_t chunks = batch.chunk_slots.size();
   if (chunks == 0) return absl::OkStatus();
   std::ranges::copy(batch.prompt_tokens, Staged<uint32_t>(prompt_tokens_));

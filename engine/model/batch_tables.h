@@ -1,7 +1,7 @@
 // BatchTables: the index arrays of a Batch, where the model's device reads them.
 //
-// Every array has a fixed place (a recorded graph finds it again), and each pass fills it with one or two
-// copies. Threads: one at a time. A GPU reads the staging memory until the stream is synchronized.
+// Each pass fills them with one or two copies. Threads: one at a time. A GPU reads the staging memory until
+// the stream is synchronized.
 #ifndef MAMBAD_ENGINE_MODEL_BATCH_TABLES_H_
 #define MAMBAD_ENGINE_MODEL_BATCH_TABLES_H_
 
@@ -26,11 +26,11 @@ class BatchTables {
   // REQUIRES: the batch is within the limits; what the last Fill uploaded has been used (Synchronize).
   absl::Status Fill(kernels::Stream& stream, const Batch& batch, std::span<const uint32_t> order);
 
-  // In device memory. Behind the batch's B rows come rows of kNoSlot and token 0, up to the next bucket.
+  // In device memory.
   const uint32_t* decode_tokens() const { return At<uint32_t>(decode_tokens_); }  // (B)
   const int32_t* decode_slots() const { return At<int32_t>(decode_slots_); }      // (B)
   // (tasks), by position: the row that the head is applied to, -1 where the task has another source. Those of
-  // decode rows go on with -1 up to the next bucket; the others are there only if some task is no decode row.
+  // other sources than decode rows are there only if some task has one.
   const int32_t* decode_row_of() const { return At<int32_t>(decode_row_of_); }
   const int32_t* prompt_token_of() const { return At<int32_t>(prompt_token_of_); }
   const int32_t* slot_of() const { return At<int32_t>(slot_of_); }
@@ -54,7 +54,6 @@ class BatchTables {
   absl::Status Upload(kernels::Stream& stream, size_t begin, size_t end);
 
   // Offsets; prompts come last, so a tick without one copies less.
-  size_t decode_capacity_ = 0;
   size_t decode_tokens_ = 0;
   size_t decode_slots_ = 0;
   size_t decode_row_of_ = 0;

@@ -24,6 +24,7 @@ struct FusedStepCall {
   float norm_epsilon = 0;                    // of this block's norm
   const float* next_norm_weight = nullptr;   // (M): of the next block, in the last one of the final norm
   std::span<const kernels::SlotView> state;  // as MixerCall
+  kernels::SlotView last_hidden;             // (M) per slot: the last block's; base null in the others
 };
 
 // Packed prompt tokens through a block.

@@ -16,12 +16,11 @@ bool FusedStack::OfferedBy(std::span<Block> blocks) {
 absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& device,
                                                                std::span<Block> blocks,
                                                                const kernels::Embedding& embedding,
-                                                               const float* final_norm,
-                                                               const ForwardLimits& limits, Finish finish) {
+                                                               Head& head, const ForwardLimits& limits,
+                                                               int64_t last_hidden_offset) {
   if (!OfferedBy(blocks)) return nullptr;
   const int64_t rows_max = std::min<int64_t>(limits.decode_rows, kernels::kMaxStepRows);
-  std::unique_ptr<FusedStack> stack(
-      new FusedStack(blocks, embedding, final_norm, rows_max, std::move(finish)));
+  std::unique_ptr<FusedStack> stack(new FusedStack(blocks, embedding, head, rows_max, last_hidden_offset));
   FusedMixer& mixer = *blocks.front().fused();
   const kernels::StepWidths widths = mixer.FusedWidths();
   const int32_t bucket = kernels::StepBucket(static_cast<int32_t>(rows_max));
@@ -34,38 +33,38 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
   return stack;
 }
 
-absl::Status FusedStack::Prepare(kernels::Stream& stream, const BatchTables& tables, const StateView& state) {
+absl::Status FusedStack::Prepare(kernels::Stream& stream, const StepFeed& feed, const StateView& state) {
   if (recorded_for_ != state) graphs_.clear();
   recorded_for_ = {};
   for (int32_t rows = 1; rows <= rows_max_; rows = kernels::StepBucket(rows) + 1) {
     const int32_t bucket = kernels::StepBucket(rows);
     if (graphs_.contains(bucket)) continue;
-    MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, tables, bucket, state));
+    MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, feed, bucket, state));
     graphs_.insert_or_assign(bucket, std::move(graph));
   }
   recorded_for_ = state;
   return absl::OkStatus();
 }
 
-absl::StatusOr<kernels::Graph> FusedStack::Record(kernels::Stream& stream, const BatchTables& tables,
+absl::StatusOr<kernels::Graph> FusedStack::Record(kernels::Stream& stream, const StepFeed& feed,
                                                   int32_t bucket, const StateView& state) {
   MAMBAD_RETURN_IF_ERROR(stream.BeginRecording());
-  const absl::Status enqueued = EnqueueStep(stream, tables, bucket, state);
+  const absl::Status enqueued = EnqueueStep(stream, feed, bucket, state);
   absl::StatusOr<kernels::Graph> graph = stream.EndRecording();
   return enqueued.ok() ? std::move(graph) : absl::StatusOr<kernels::Graph>(enqueued);
 }
 
-absl::Status FusedStack::Decode(kernels::Stream& stream, const BatchTables& tables, int64_t rows,
+absl::Status FusedStack::Decode(kernels::Stream& stream, const StepFeed& feed, int64_t rows,
                                 const StateView& state) {
   MAMBAD_CHECK(rows <= rows_max_);
-  if (recorded_for_ != state) MAMBAD_RETURN_IF_ERROR(Prepare(stream, tables, state));
+  if (recorded_for_ != state) MAMBAD_RETURN_IF_ERROR(Prepare(stream, feed, state));
   return stream.Replay(graphs_.at(kernels::StepBucket(static_cast<int32_t>(rows))));
 }
 
-absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const BatchTables& tables, int32_t bucket,
+absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const StepFeed& feed, int32_t bucket,
                                      const StateView& state) {
   MAMBAD_RETURN_IF_ERROR(kernels::EmbedStep(stream, embedding_,
-                                            {.tokens = tables.decode_tokens(),
+                                            {.tokens = feed.tokens(),
                                              .rows = bucket,
                                              .norm_weight = blocks_.front().norm_weight(),
                                              .buffers = buffers_}));
@@ -74,11 +73,18 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const BatchTables&
     call.stream = &stream;
     call.buffers = buffers_;
     call.rows = bucket;
-    call.slot_index = tables.decode_slots();
-    call.next_norm_weight = layer + 1 < blocks_.size() ? blocks_[layer + 1].norm_weight() : final_norm_;
+    call.slot_index = feed.slots();
+    const bool last = layer + 1 == blocks_.size();
+    call.next_norm_weight = last ? head_.norm_weight() : blocks_[layer + 1].norm_weight();
+    if (last) {
+      call.last_hidden = {.base = state.base,
+                          .slot_stride_bytes = static_cast<int64_t>(state.stride),
+                          .layer_offset_bytes = last_hidden_offset_,
+                          .slots = state.slots};
+    }
     MAMBAD_RETURN_IF_ERROR(blocks_[layer].FusedStep(call, state));
   }
-  return finish_(bucket, state);
+  return head_.StepLogits(stream, buffers_, bucket);
 }
 
 absl::Status FusedStack::Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens,

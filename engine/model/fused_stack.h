@@ -1,9 +1,7 @@
 // FusedStack: the blocks of a model on the fused path of a GPU (fused_mixer.h).
 //
-//   decode   one recorded graph per bucket of rows: embedding, every block, and what the owner adds to the
-//   end. A batch
-//            is filled up to its bucket with rows of kNoSlot; a session that joins or leaves changes table
-//            entries alone.
+//   decode   one recorded graph per bucket of rows: embedding, every block, head. A batch is filled up to its
+//            bucket with rows of kNoSlot; a session that joins or leaves changes entries of the feed alone.
 //   prompts  enqueued block by block
 //
 // Threads: one at a time. Errors: Internal when the device failed.
@@ -12,17 +10,17 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
 #include <span>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/model/batch_tables.h"
 #include "engine/model/block.h"
+#include "engine/model/head.h"
 #include "engine/model/model.h"
+#include "engine/model/step_feed.h"
 #include "kernels/device/stream.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/mamba_layer/step_buffers.h"
@@ -31,22 +29,19 @@ namespace mambad {
 
 class FusedStack {
  public:
-  // Enqueues the end of a decode step of `bucket` rows, whose last hidden rows are at residual().
-  using Finish = std::function<absl::Status(int32_t bucket, const StateView& state)>;
-
   // Whether every block has a fused path here. REQUIRES: they are bound.
   static bool OfferedBy(std::span<Block> blocks);
-  // Null when a block offers none. `blocks`, `embedding` and `final_norm` (M) must outlive it.
+  // Null when a block offers none. `blocks`, `embedding` and `head` must outlive it; slots keep their last
+  // hidden row at `last_hidden_offset`.
   static absl::StatusOr<std::unique_ptr<FusedStack>> Create(kernels::Device& device, std::span<Block> blocks,
-                                                            const kernels::Embedding& embedding,
-                                                            const float* final_norm,
-                                                            const ForwardLimits& limits, Finish finish);
+                                                            const kernels::Embedding& embedding, Head& head,
+                                                            const ForwardLimits& limits,
+                                                            int64_t last_hidden_offset);
 
-  // Records every bucket's graph for slots at `state`, so that no request waits for it.
-  absl::Status Prepare(kernels::Stream& stream, const BatchTables& tables, const StateView& state);
-  // Runs the decode rows of `tables`.
-  absl::Status Decode(kernels::Stream& stream, const BatchTables& tables, int64_t rows,
-                      const StateView& state);
+  // Records every bucket's graph for rows from `feed` and slots at `state`, so that no request waits for it.
+  absl::Status Prepare(kernels::Stream& stream, const StepFeed& feed, const StateView& state);
+  // Runs the rows of `feed`, `rows` of them; their logits are then the head's, in order.
+  absl::Status Decode(kernels::Stream& stream, const StepFeed& feed, int64_t rows, const StateView& state);
   // Runs the chunks of `tables` over `residual` (T, M), which holds their embeddings.
   absl::Status Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens, int64_t chunks,
                       float* residual, const StateView& state);
@@ -55,24 +50,24 @@ class FusedStack {
   size_t bytes() const { return step_memory_.bytes() + prompt_memory_.bytes(); }
 
  private:
-  FusedStack(std::span<Block> blocks, const kernels::Embedding& embedding, const float* final_norm,
-             int64_t rows_max, Finish finish)
+  FusedStack(std::span<Block> blocks, const kernels::Embedding& embedding, Head& head, int64_t rows_max,
+             int64_t last_hidden_offset)
       : blocks_(blocks),
         embedding_(embedding),
-        final_norm_(final_norm),
+        head_(head),
         rows_max_(rows_max),
-        finish_(std::move(finish)) {}
+        last_hidden_offset_(last_hidden_offset) {}
 
-  absl::StatusOr<kernels::Graph> Record(kernels::Stream& stream, const BatchTables& tables, int32_t bucket,
+  absl::StatusOr<kernels::Graph> Record(kernels::Stream& stream, const StepFeed& feed, int32_t bucket,
                                         const StateView& state);
-  absl::Status EnqueueStep(kernels::Stream& stream, const BatchTables& tables, int32_t bucket,
+  absl::Status EnqueueStep(kernels::Stream& stream, const StepFeed& feed, int32_t bucket,
                            const StateView& state);
 
   const std::span<Block> blocks_;
   const kernels::Embedding& embedding_;
-  const float* const final_norm_;
+  Head& head_;
   const int64_t rows_max_;
-  const Finish finish_;
+  const int64_t last_hidden_offset_;
   kernels::DeviceBuffer step_memory_;
   kernels::StepBuffers buffers_;
   kernels::DeviceBuffer prompt_memory_;

@@ -14,7 +14,7 @@ namespace {
 
 // Appends one row to a ragged list.
 template <class T>
-void AppendRow(const std::vector<T>& row, std::vector<T>* items, std::vector<int64_t>* offsets) {
+void AppendRow(std::span<const T> row, std::vector<T>* items, std::vector<int64_t>* offsets) {
   if (offsets->empty()) offsets->push_back(0);
   items->insert(items->end(), row.begin(), row.end());
   offsets->push_back(static_cast<int64_t>(items->size()));
@@ -25,6 +25,13 @@ void CopyTop(const kernels::TopLogprobs& top, uint32_t count_max, LogitsResult* 
   const uint32_t count = std::min(count_max, static_cast<uint32_t>(top.count));
   for (uint32_t i = 0; i < count; ++i)
     result->top.emplace_back(static_cast<uint32_t>(top.tokens[i].token), top.tokens[i].logprob);
+}
+
+void CopyDraw(const kernels::SampledToken& sampled, LogitsResult* result) {
+  result->finite = sampled.finite;
+  result->token = static_cast<uint32_t>(sampled.token);
+  result->logprob = sampled.logprob;
+  CopyTop(sampled.top, kernels::kMaxTopLogprobs, result);
 }
 
 }  // namespace
@@ -112,21 +119,50 @@ absl::Status Head::Logits(kernels::Stream& stream, const float* hidden, int64_t 
                          {.x = normed_, .ldx = d_model, .y = logits_, .ldy = logits_stride_, .rows = rows});
 }
 
+absl::Status Head::StepLogits(kernels::Stream& stream, const kernels::StepBuffers& buffers, int32_t rows) {
+  return kernels::StepHead(stream, linear_,
+                           {.buffers = buffers,
+                            .rows = rows,
+                            .norm_eps = norm_epsilon_,
+                            .logits = logits_,
+                            .logits_stride = logits_stride_});
+}
+
+absl::Status Head::ShowLogits(kernels::Stream& stream, std::span<const uint32_t> tasks) {
+  std::vector<float> logits(static_cast<size_t>(linear_.rows()));
+  for (size_t row = 0; row < tasks.size(); ++row) {
+    const float* from = logits_ + static_cast<int64_t>(row) * logits_stride_;
+    MAMBAD_RETURN_IF_ERROR(kernels::CopyToHost(stream, logits.data(), from, logits.size() * sizeof(float)));
+    MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
+    observer_(tasks[row], logits);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Head::EnqueueDraws(kernels::Stream& stream, std::span<const LogitsTask> tasks, int32_t* drawn,
+                                std::span<const int32_t> places) {
+  ClearArgs();
+  unseen_.clear();
+  for (const LogitsTask& task : tasks) {
+    MAMBAD_CHECK(!task.target);
+    AddToArgs(task);
+    unseen_.push_back(task.one_unseen ? 1 : 0);
+  }
+  return sampler_->Enqueue(stream, ArgsOf(logits_), {.tokens = drawn, .places = places, .unseen = unseen_});
+}
+
+void Head::TakeDraws(std::span<LogitsResult> results) {
+  const std::span<kernels::SampledToken> sampled(sampled_.data(), results.size());
+  sampler_->Take(sampled);
+  for (size_t i = 0; i < results.size(); ++i) CopyDraw(sampled[i], &results[i]);
+}
+
 absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                             std::span<LogitsResult> results, int64_t begin, int64_t end) {
-  const int64_t vocab = linear_.rows();
   const int64_t rows = end - begin;
   const std::span<const uint32_t> order(order_.data() + begin, static_cast<size_t>(rows));
-  if (hidden != nullptr) MAMBAD_RETURN_IF_ERROR(Logits(stream, hidden + begin * linear_.cols(), rows));
-  if (observer_) {
-    std::vector<float> row_logits(static_cast<size_t>(vocab));
-    for (int64_t row = 0; row < rows; ++row) {
-      MAMBAD_RETURN_IF_ERROR(kernels::CopyToHost(stream, row_logits.data(), logits_ + row * logits_stride_,
-                                                 vocab * sizeof(float)));
-      MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
-      observer_(order[row], row_logits);
-    }
-  }
+  MAMBAD_RETURN_IF_ERROR(Logits(stream, hidden + begin * linear_.cols(), rows));
+  if (observer_) MAMBAD_RETURN_IF_ERROR(ShowLogits(stream, order));
   const int64_t draws = std::clamp<int64_t>(static_cast<int64_t>(draws_) - begin, 0, rows);
   if (draws > 0) MAMBAD_RETURN_IF_ERROR(SampleRows(stream, logits_, tasks, order.first(draws), results));
   if (draws < rows)
@@ -135,8 +171,7 @@ absl::Status Head::RunBlock(kernels::Stream& stream, const float* hidden, std::s
   return absl::OkStatus();
 }
 
-absl::Status Head::SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
-                              std::span<const uint32_t> rows, std::span<LogitsResult> results) {
+void Head::ClearArgs() {
   params_.clear();
   keys_.clear();
   biases_.clear();
@@ -145,29 +180,37 @@ absl::Status Head::SampleRows(kernels::Stream& stream, const float* logits, std:
   count_offsets_.clear();
   suppressed_.clear();
   suppressed_offsets_.clear();
-  for (const uint32_t task : rows) {
-    const SamplingRow& row = *tasks[task].sampling;
-    params_.push_back(row.params);
-    keys_.push_back(row.key);
-    AppendRow(row.logit_bias, &biases_, &bias_offsets_);
-    AppendRow(row.token_counts, &counts_, &count_offsets_);
-    AppendRow(row.suppressed, &suppressed_, &suppressed_offsets_);
-  }
-  const std::span<kernels::SampledToken> sampled(sampled_.data(), rows.size());
-  MAMBAD_RETURN_IF_ERROR(sampler_->Sample(stream, {.logits = logits,
-                                                   .params = params_,
-                                                   .keys = keys_,
-                                                   .logit_bias = {biases_, bias_offsets_},
-                                                   .token_counts = {counts_, count_offsets_},
-                                                   .suppressed = {suppressed_, suppressed_offsets_},
-                                                   .results = sampled}));
-  for (size_t i = 0; i < rows.size(); ++i) {
-    LogitsResult& result = results[rows[i]];
-    result.finite = sampled[i].finite;
-    result.token = static_cast<uint32_t>(sampled[i].token);
-    result.logprob = sampled[i].logprob;
-    CopyTop(sampled[i].top, static_cast<uint32_t>(params_[i].top_logprobs), &result);
-  }
+}
+
+void Head::AddToArgs(const LogitsTask& task) {
+  static const SamplingRow kGreedy = {.params = {.temperature = 0}};
+  const SamplingRow& row = task.sampling != nullptr ? *task.sampling : kGreedy;
+  kernels::SamplingKey key = row.key;
+  if (task.one_unseen) ++key.token_index;
+  params_.push_back(row.params);
+  keys_.push_back(key);
+  AppendRow<kernels::LogitBias>(row.logit_bias, &biases_, &bias_offsets_);
+  AppendRow<kernels::TokenCount>(row.token_counts, &counts_, &count_offsets_);
+  AppendRow<int32_t>(row.SuppressedAt(key.token_index), &suppressed_, &suppressed_offsets_);
+}
+
+kernels::SampleArgs Head::ArgsOf(const float* logits) {
+  return {.logits = logits,
+          .params = params_,
+          .keys = keys_,
+          .logit_bias = {biases_, bias_offsets_},
+          .token_counts = {counts_, count_offsets_},
+          .suppressed = {suppressed_, suppressed_offsets_}};
+}
+
+absl::Status Head::SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
+                              std::span<const uint32_t> rows, std::span<LogitsResult> results) {
+  ClearArgs();
+  for (const uint32_t task : rows) AddToArgs(tasks[task]);
+  kernels::SampleArgs args = ArgsOf(logits);
+  args.results = std::span(sampled_.data(), rows.size());
+  MAMBAD_RETURN_IF_ERROR(sampler_->Sample(stream, args));
+  for (size_t i = 0; i < rows.size(); ++i) CopyDraw(sampled_[i], &results[rows[i]]);
   return absl::OkStatus();
 }
 

@@ -48,8 +48,19 @@ class Head {
   // Enqueues the logits of `rows` hidden rows (rows, M), at most those of a block, to where Run finds them.
   absl::Status Logits(kernels::Stream& stream, const float* hidden, int64_t rows);
 
-  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]; null: Logits was given them already. REQUIRES:
-  // Arrange(tasks) was called before; `results` of the same size.
+  // The same for the rows of a fused decode step, a bucket, as its last block left them in `buffers`.
+  absl::Status StepLogits(kernels::Stream& stream, const kernels::StepBuffers& buffers, int32_t rows);
+
+  // Enqueues what tasks[i] draws from row i of those logits. Row i's token also goes to
+  // drawn[places[i]], and tasks with one_unseen find there the token that they do not count yet. A task
+  // without sampling draws too: whether its row is finite comes of it. REQUIRES: no task has a target.
+  absl::Status EnqueueDraws(kernels::Stream& stream, std::span<const LogitsTask> tasks, int32_t* drawn,
+                            std::span<const int32_t> places);
+  // The results of the oldest draws. REQUIRES: the stream has finished them; as many as they had tasks.
+  void TakeDraws(std::span<LogitsResult> results);
+
+  // Row p of `hidden` belongs to tasks[Arrange(tasks)[p]]. REQUIRES: Arrange(tasks) was called before;
+  // `results` of the same size.
   absl::Status Run(kernels::Stream& stream, const float* hidden, std::span<const LogitsTask> tasks,
                    std::span<LogitsResult> results);
 
@@ -57,6 +68,9 @@ class Head {
   const float* norm_weight() const { return norm_weight_.as<float>(); }
   size_t workspace_bytes() const { return workspace_.bytes() + step_memory_.bytes() + sampler_->bytes(); }
   void Observe(LogitsObserver observer) { observer_ = std::move(observer); }
+  bool observed() const { return observer_ != nullptr; }
+  // Shows row i of the logits as that of task tasks[i]. REQUIRES: observed().
+  absl::Status ShowLogits(kernels::Stream& stream, std::span<const uint32_t> tasks);
 
  private:
   Head() = default;
@@ -65,6 +79,9 @@ class Head {
                         std::span<LogitsResult> results, int64_t begin, int64_t end);
   absl::Status SampleRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
                           std::span<const uint32_t> rows, std::span<LogitsResult> results);
+  kernels::SampleArgs ArgsOf(const float* logits);
+  void ClearArgs();
+  void AddToArgs(const LogitsTask& task);
   absl::Status ScoreRows(kernels::Stream& stream, const float* logits, std::span<const LogitsTask> tasks,
                          std::span<const uint32_t> rows, std::span<LogitsResult> results);
 
@@ -94,6 +111,7 @@ class Head {
   std::vector<int64_t> count_offsets_;
   std::vector<int32_t> suppressed_;
   std::vector<int64_t> suppressed_offsets_;
+  std::vector<uint8_t> unseen_;
   std::vector<kernels::SampledToken> sampled_;
   std::vector<int32_t> targets_;
   std::vector<kernels::TokenScore> scores_;

@@ -1,6 +1,7 @@
 #include "engine/model/mixer_model.h"
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -155,22 +156,27 @@ absl::Status MixerModel::AllocateWorkspace() {
   const bool fused = FusedStack::OfferedBy(blocks_);
   const int64_t normed_floats = fused ? 0 : row_floats;
   const auto mixer_floats = fused ? 0 : static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
-  const int64_t step_floats = fused ? AlignedFloats(kernels::kMaxStepRows * info_.d_model) : 0;
-  const int64_t floats = row_floats + normed_floats + task_floats + step_floats + mixer_floats;
+  const int64_t floats = row_floats + normed_floats + task_floats + mixer_floats;
   MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
   residual_ = workspace_.as<float>();
   normed_ = residual_ + row_floats;
   head_hidden_ = normed_ + normed_floats;
-  step_hidden_ = head_hidden_ + task_floats;
-  mixer_workspace_ = step_hidden_ + step_floats;
+  mixer_workspace_ = head_hidden_ + task_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
-  MAMBAD_ASSIGN_OR_RETURN(fused_, FusedStack::Create(*device_, blocks_, embedding_, head_->norm_weight(),
-                                                     limits_, [this](int32_t bucket, const StateView& state) {
-                                                       return FinishStep(bucket, state);
-                                                     }));
-  if (fused_ != nullptr) MAMBAD_RETURN_IF_ERROR(head_->Fuse(*device_));
+  MAMBAD_ASSIGN_OR_RETURN(fused_, FusedStack::Create(*device_, blocks_, embedding_, *head_, limits_,
+                                                     static_cast<int64_t>(state_layout_.last_hidden_offset)));
+  if (fused_ != nullptr) {
+    MAMBAD_RETURN_IF_ERROR(head_->Fuse(*device_));
+    const int32_t bucket = kernels::StepBucket(static_cast<int32_t>(limits_.decode_rows));
+    MAMBAD_ASSIGN_OR_RETURN(feed_,
+                            StepFeed::Create(*device_, bucket, kStopTokensMax + info_.eos_token_ids.size()));
+    for (LaunchedStep& step : launched_) {
+      MAMBAD_ASSIGN_OR_RETURN(step.done, kernels::Event::Create(*device_));
+    }
+  }
   info_.workspace_bytes = workspace_.bytes() + tables_.bytes() + head_->workspace_bytes() +
-                          (fused_ != nullptr ? fused_->bytes() : 0) + kernels::Stream::kWorkspaceBytes;
+                          (fused_ != nullptr ? fused_->bytes() + feed_.bytes() : 0) +
+                          kernels::Stream::kWorkspaceBytes;
   return absl::OkStatus();
 }
 
@@ -182,7 +188,14 @@ absl::Status MixerModel::ClaimSlot(int32_t slot, const StateView& state) {
   return absl::OkStatus();
 }
 
-absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
+absl::Status MixerModel::ClaimSlots(const Batch& batch, const StateView& state) {
+  slot_claimed_.assign(static_cast<size_t>(state.slots), 0);
+  for (const int32_t slot : batch.decode_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
+  for (const int32_t slot : batch.chunk_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
+  return absl::OkStatus();
+}
+
+absl::Status MixerModel::Check(const Batch& batch, const StateView& state) const {
   const size_t decode_rows = batch.decode_slots.size();
   const size_t chunks = batch.chunk_slots.size();
   const size_t tokens = batch.prompt_tokens.size();
@@ -203,14 +216,16 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
     if (batch.chunk_offsets[i] >= batch.chunk_offsets[i + 1])
       return absl::InvalidArgumentError("a chunk must have at least one token");
   }
-  MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.decode_tokens, info_.vocab_size, "decode row"));
-  MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt"));
+  return CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt");
+}
+
+absl::Status MixerModel::CheckTasks(const Batch& batch, const StateView& state) const {
   if (batch.logits.size() > static_cast<size_t>(int64_t{limits_.logits_tasks()}))
     return absl::InvalidArgumentError(
         absl::StrCat("logits tasks must be at most ", int64_t{limits_.logits_tasks()}));
   for (const LogitsTask& task : batch.logits) {
-    const size_t bound = task.source == LogitsSource::kDecodeRow     ? decode_rows
-                         : task.source == LogitsSource::kPromptToken ? tokens
+    const size_t bound = task.source == LogitsSource::kDecodeRow     ? batch.decode_slots.size()
+                         : task.source == LogitsSource::kPromptToken ? batch.prompt_tokens.size()
                                                                      : static_cast<size_t>(state.slots);
     if (task.index >= bound) return absl::InvalidArgumentError("logits task names a row that is not there");
     if (task.target && *task.target >= info_.vocab_size)
@@ -221,54 +236,89 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) {
       return absl::InvalidArgumentError(
           absl::StrCat("logits task: top_logprobs above ", kernels::kMaxTopLogprobs));
   }
-  slot_claimed_.assign(static_cast<size_t>(state.slots), 0);
-  for (const int32_t slot : batch.decode_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
-  for (const int32_t slot : batch.chunk_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
   return absl::OkStatus();
 }
 
 absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
                                  std::vector<LogitsResult>* results) {
+  MAMBAD_CHECK(waiting_ == 0);
+  MAMBAD_RETURN_IF_ERROR(CheckTokens(batch.decode_tokens, info_.vocab_size, "decode row"));
+  if (IsStep(batch)) {
+    MAMBAD_RETURN_IF_ERROR(Launch(batch, state));
+    if (head_->observed()) {
+      std::vector<uint32_t> tasks(batch.logits.size());
+      std::iota(tasks.begin(), tasks.end(), 0u);
+      MAMBAD_RETURN_IF_ERROR(head_->ShowLogits(*stream_, tasks));
+    }
+    return Collect(results);
+  }
   MAMBAD_RETURN_IF_ERROR(Check(batch, state));
+  MAMBAD_RETURN_IF_ERROR(CheckTasks(batch, state));
+  MAMBAD_RETURN_IF_ERROR(ClaimSlots(batch, state));
   results->resize(batch.logits.size());
   MAMBAD_RETURN_IF_ERROR(tables_.Fill(*stream_, batch, head_->Arrange(batch.logits)));
   const auto asks = [&](LogitsSource source) {
     return std::ranges::any_of(batch.logits, [&](const LogitsTask& task) { return task.source == source; });
   };
-  const bool slots = asks(LogitsSource::kSlot), prompts = asks(LogitsSource::kPromptToken);
-  // The usual decode tick: the graph ends with the logits.
   const size_t tasks = batch.logits.size();
-  const auto rows = static_cast<int64_t>(batch.decode_slots.size());
-  const bool logits_follow = fused_ != nullptr && rows > 0 && !slots && !prompts &&
-                             tasks <= static_cast<size_t>(kernels::StepBucket(static_cast<int>(rows)));
   // Before any row runs: a slot's hidden row as the last tick left it.
-  if (slots) MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
-  if (rows > 0) {
-    MAMBAD_RETURN_IF_ERROR(RunDecode(rows, state));
-    if (!logits_follow)
+  if (asks(LogitsSource::kSlot)) MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
+  if (!batch.decode_slots.empty()) {
+    MAMBAD_RETURN_IF_ERROR(RunDecode(batch, state));
+    if (asks(LogitsSource::kDecodeRow))
       MAMBAD_RETURN_IF_ERROR(Gather(RowsOf(DecodeResidual()), tables_.decode_row_of(), tasks));
   }
   if (!batch.chunk_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunPrefill(static_cast<int64_t>(batch.prompt_tokens.size()),
                                       static_cast<int64_t>(batch.chunk_slots.size()), state));
-    if (prompts) MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
+    if (asks(LogitsSource::kPromptToken))
+      MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
   }
-  MAMBAD_RETURN_IF_ERROR(
-      head_->Run(*stream_, logits_follow ? nullptr : head_hidden_, batch.logits, *results));
+  MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, head_hidden_, batch.logits, *results));
   return stream_->Synchronize();
 }
 
-// What every decode graph ends with: the hidden rows into their slots, and the logits of the rows that tasks
-// name.
-absl::Status MixerModel::FinishStep(int32_t bucket, const StateView& state) {
-  const kernels::RowTable residual = RowsOf(fused_->residual());
-  MAMBAD_RETURN_IF_ERROR(SaveHidden(residual, nullptr, state, tables_.decode_slots(), bucket));
-  MAMBAD_RETURN_IF_ERROR(kernels::CopyRows(*stream_, {.from = residual,
-                                                      .from_index = tables_.decode_row_of(),
-                                                      .to = RowsOf(step_hidden_),
-                                                      .rows = bucket,
-                                                      .width = info_.d_model}));
-  return head_->Logits(*stream_, step_hidden_, bucket);
+bool MixerModel::IsStep(const Batch& batch) const {
+  if (fused_ == nullptr || batch.decode_slots.empty() || !batch.chunk_slots.empty() ||
+      batch.logits.size() != batch.decode_slots.size())
+    return false;
+  for (size_t i = 0; i < batch.logits.size(); ++i) {
+    const LogitsTask& task = batch.logits[i];
+    if (task.source != LogitsSource::kDecodeRow || task.index != i || task.target) return false;
+  }
+  return true;
+}
+
+int MixerModel::launches_max() const {
+  return fused_ != nullptr && !head_->observed() ? StepFeed::kStepsMax : 0;
+}
+
+absl::Status MixerModel::Launch(const Batch& batch, const StateView& state) {
+  MAMBAD_CHECK(IsStep(batch) && waiting_ < StepFeed::kStepsMax);
+  for (const uint32_t token : batch.decode_tokens) {
+    if (token >= info_.vocab_size && token != kDrawnToken)
+      return absl::InvalidArgumentError(
+          absl::StrCat("decode row: token id not below the vocabulary's ", info_.vocab_size));
+  }
+  MAMBAD_RETURN_IF_ERROR(Check(batch, state));
+  MAMBAD_RETURN_IF_ERROR(ClaimSlots(batch, state));
+  MAMBAD_RETURN_IF_ERROR(RunDecode(batch, state));
+  MAMBAD_RETURN_IF_ERROR(head_->EnqueueDraws(*stream_, batch.logits, feed_.drawn(), batch.decode_slots));
+  LaunchedStep& step = launched_[(oldest_ + waiting_) % StepFeed::kStepsMax];
+  step.rows = batch.decode_slots.size();
+  ++waiting_;
+  return stream_->Record(step.done);
+}
+
+absl::Status MixerModel::Collect(std::vector<LogitsResult>* results) {
+  MAMBAD_CHECK(waiting_ > 0);
+  const LaunchedStep& step = launched_[oldest_];
+  oldest_ = (oldest_ + 1) % StepFeed::kStepsMax;
+  --waiting_;
+  MAMBAD_RETURN_IF_ERROR(step.done.Wait());
+  results->resize(step.rows);
+  head_->TakeDraws(*results);
+  return absl::OkStatus();
 }
 
 BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
@@ -276,12 +326,17 @@ BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
 }
 
 absl::Status MixerModel::Prepare(const StateView& state) {
-  return fused_ != nullptr ? fused_->Prepare(*stream_, tables_, state) : absl::OkStatus();
+  if (fused_ == nullptr) return absl::OkStatus();
+  if (feed_.drawn_slots() < state.slots) MAMBAD_RETURN_IF_ERROR(feed_.SetSlots(*device_, state.slots));
+  return fused_->Prepare(*stream_, feed_, state);
 }
 
-absl::Status MixerModel::RunDecode(int64_t rows, const StateView& state) {
+absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
+  const auto rows = static_cast<int64_t>(batch.decode_slots.size());
   if (fused_ != nullptr) {
-    return fused_->Decode(*stream_, tables_, rows, state);
+    if (feed_.drawn_slots() < state.slots) MAMBAD_RETURN_IF_ERROR(feed_.SetSlots(*device_, state.slots));
+    MAMBAD_RETURN_IF_ERROR(feed_.Enqueue(*stream_, batch, kernels::StepBucket(static_cast<int32_t>(rows))));
+    return fused_->Decode(*stream_, feed_, rows, state);
   }
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,

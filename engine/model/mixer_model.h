@@ -9,6 +9,7 @@
 #ifndef MAMBAD_ENGINE_MODEL_MIXER_MODEL_H_
 #define MAMBAD_ENGINE_MODEL_MIXER_MODEL_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,6 +23,7 @@
 #include "engine/model/head.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
+#include "engine/model/step_feed.h"
 #include "engine/model/weight_source.h"
 #include "kernels/device/stream.h"
 #include "kernels/embedding/embedding.h"
@@ -61,6 +63,10 @@ class MixerModel : public Model {
   absl::Status Prepare(const StateView& state) override;
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
+  // Ahead of the host on a GPU's fused path, unless somebody observes the logits.
+  int launches_max() const override;
+  absl::Status Launch(const Batch& batch, const StateView& state) override;
+  absl::Status Collect(std::vector<LogitsResult>* results) override;
 
   // Empty when a GPU's fused path serves the model, else why the general one does.
   std::string_view why_not_fused() const { return blocks_.front().mixer().why_not_fused(); }
@@ -77,10 +83,13 @@ class MixerModel : public Model {
   void Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
                 kernels::WeightPrecision precision, uint64_t weight_bytes, uint64_t decode_weight_bytes);
 
-  absl::Status Check(const Batch& batch, const StateView& state);
+  absl::Status Check(const Batch& batch, const StateView& state) const;
+  absl::Status CheckTasks(const Batch& batch, const StateView& state) const;
+  absl::Status ClaimSlots(const Batch& batch, const StateView& state);
+  // Whether Launch takes it.
+  bool IsStep(const Batch& batch) const;
   absl::Status ClaimSlot(int32_t slot, const StateView& state);
-  absl::Status RunDecode(int64_t rows, const StateView& state);
-  absl::Status FinishStep(int32_t bucket, const StateView& state);
+  absl::Status RunDecode(const Batch& batch, const StateView& state);
   const float* DecodeResidual() const { return fused_ != nullptr ? fused_->residual() : residual_; }
   absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state);
   absl::Status SaveHidden(const kernels::RowTable& from, const int32_t* from_index, const StateView& state,
@@ -108,10 +117,17 @@ class MixerModel : public Model {
   float* residual_ = nullptr;         // (rows_max, M)
   float* normed_ = nullptr;           // (rows_max, M)
   float* head_hidden_ = nullptr;      // (tasks_max, M)
-  float* step_hidden_ = nullptr;      // (kMaxStepRows, M): of a decode graph
   float* mixer_workspace_ = nullptr;  // WorkspaceFloats(rows_max)
   BatchTables tables_;
   std::unique_ptr<FusedStack> fused_;  // null: the general path
+  StepFeed feed_;                      // of the fused path
+  struct LaunchedStep {
+    kernels::Event done;
+    size_t rows = 0;
+  };
+  std::array<LaunchedStep, StepFeed::kStepsMax> launched_;
+  int oldest_ = 0;                     // of launched_
+  int waiting_ = 0;                    // launched and not collected
   std::vector<uint8_t> slot_claimed_;  // by slot: named by a row of this batch
 };
 

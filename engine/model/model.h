@@ -7,7 +7,10 @@
 //   read nor written (but for LogitsSource::kSlot, which reads). Equal inputs give equal bits on equal
 //   numerics ids.
 //
-// Threads: Forward belongs to one thread; the rest may be called from any.
+// A model may also run ahead of the host: Launch enqueues a decode step and Collect waits for the oldest one,
+// so that the host delivers the tokens of one step while the next runs.
+//
+// Threads: Forward, Launch and Collect belong to one thread; the rest may be called from any.
 // Errors: INVALID_ARGUMENT for a token, slot or offset out of range (nothing was run); anything else means
 // that the
 //   device failed. A non-finite row is no error: its LogitsResult says finite = false.
@@ -74,6 +77,14 @@ class Model {
   // `results` is resized to batch.logits.size() and parallel to it.
   virtual absl::Status Forward(const Batch& batch, const StateView& state,
                                std::vector<LogitsResult>* results) = 0;
+
+  // How many launches may wait for their Collect; 0: Launch must not be called.
+  virtual int launches_max() const { return 0; }
+  // As Forward, for decode rows alone with exactly one task each, in order, none with a target. Forward must
+  // not be called, nor a slot of the batch be touched, before it is collected.
+  virtual absl::Status Launch(const Batch&, const StateView&) { return absl::UnimplementedError("Launch"); }
+  // The results of the oldest launch, as Forward gives them.
+  virtual absl::Status Collect(std::vector<LogitsResult>*) { return absl::UnimplementedError("Collect"); }
 };
 
 }  // namespace mambad

@@ -5,14 +5,21 @@
 #ifndef MAMBAD_ENGINE_SCHEDULE_BATCH_H_
 #define MAMBAD_ENGINE_SCHEDULE_BATCH_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "kernels/sampling/sampling.h"
+#include "kernels/token_feed/token_feed_args.h"
 
 namespace mambad {
+
+using kernels::kDrawnToken;
+
+inline constexpr size_t kStopTokensMax = 64;  // stop ids of a request, beside the model's end of sequence
 
 // All that one draw depends on beside its row of logits (see kernels/sampling/sampling.h). A candidate owns
 // it from tick to tick.
@@ -21,7 +28,14 @@ struct SamplingRow {
   kernels::SamplingKey key;
   std::vector<kernels::LogitBias> logit_bias;     // tokens distinct
   std::vector<kernels::TokenCount> token_counts;  // tokens distinct; empty when no penalty is on
-  std::vector<int32_t> suppressed;                // tokens never chosen, distinct
+  std::vector<int32_t> suppressed;  // distinct tokens, never chosen before the `suppressed_below`th token
+  uint64_t suppressed_below = 0;
+
+  // The tokens that the draw of `token_index` must not choose.
+  std::span<const int32_t> SuppressedAt(uint64_t token_index) const {
+    return token_index + 1 < suppressed_below ? std::span<const int32_t>(suppressed)
+                                              : std::span<const int32_t>();
+  }
 };
 
 // Which hidden row the head is applied to.
@@ -36,9 +50,11 @@ enum class LogitsSource {
 struct LogitsTask {
   LogitsSource source = LogitsSource::kDecodeRow;
   uint32_t index = 0;
-  const SamplingRow* sampling = nullptr;  // null: draw nothing. Outlives Forward.
-  std::optional<uint32_t> target;         // the token whose log-probability is wanted
-  uint32_t top_logprobs = 0;              // [0, 20]; beside the target
+  const SamplingRow* sampling = nullptr;  // null: draw nothing. Outlives Forward, or Launch.
+  // The output has one token more than `sampling` counts: the one that this row consumes as kDrawnToken.
+  bool one_unseen = false;
+  std::optional<uint32_t> target;  // the token whose log-probability is wanted
+  uint32_t top_logprobs = 0;       // [0, 20]; beside the target
 };
 
 struct LogitsResult {
@@ -54,6 +70,10 @@ struct LogitsResult {
 struct Batch {
   std::vector<int32_t> decode_slots;    // (B), distinct
   std::vector<uint32_t> decode_tokens;  // (B), consumed by this tick
+  // Launch alone: a token may be kDrawnToken, what the launch before drew for the same slot. If that is one
+  // of the row's stops, the row consumes nothing and its result means nothing.
+  std::vector<uint32_t> stops;
+  std::vector<uint32_t> stop_offsets;  // (B + 1) into stops; empty: none
 
   std::vector<int32_t> chunk_slots;     // (C), distinct, and distinct from decode_slots
   std::vector<uint32_t> chunk_offsets;  // (C + 1), ascending from 0 to T; empty when C is 0

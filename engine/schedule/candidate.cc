@@ -40,7 +40,7 @@ Candidate::Candidate(const GenerationRequest& request, uint32_t index, uint64_t 
     sampling_.logit_bias.push_back({.token = static_cast<int32_t>(token), .bias = bias});
   }
   if (Penalizes()) CountPrompt();
-  Suppress();
+  SuppressEnds();
   with_text_ = tokenizer != nullptr && !request.output.skip_text;
   if (with_text_ || !request.stop.stop_sequences.empty()) {
     MAMBAD_CHECK(tokenizer != nullptr);
@@ -58,7 +58,6 @@ DeltaEvent Candidate::Take(const LogitsResult& result) {
   ++sampling_.key.token_index;
   if (Penalizes()) CountOutput(result.token);
   reason_ = ReasonToEnd(result.token);
-  Suppress();
 
   DeltaEvent delta;
   delta.candidate_index = sampling_.key.candidate;
@@ -83,6 +82,13 @@ bool Candidate::consumes_last() const {
   return request_->stop.consume_stop_token;
 }
 
+void Candidate::AppendStopsOfNext(std::vector<uint32_t>* stops) const {
+  const StopConditions& stop = request_->stop;
+  if (stop.consume_stop_token || output_tokens() + 1 < stop.min_output_tokens) return;
+  stops->insert(stops->end(), eos_token_ids_.begin(), eos_token_ids_.end());
+  stops->insert(stops->end(), stop.stop_token_ids.begin(), stop.stop_token_ids.end());
+}
+
 bool Candidate::Penalizes() const {
   const kernels::SamplingParams& params = sampling_.params;
   return params.repetition_penalty != 1 || params.presence_penalty != 0 || params.frequency_penalty != 0;
@@ -105,9 +111,7 @@ void Candidate::CountOutput(uint32_t token) {
 }
 
 // Before min_output_tokens the tokens that would end the output are not drawn, unless nothing else is left.
-void Candidate::Suppress() {
-  sampling_.suppressed.clear();
-  if (output_tokens() + 1 >= request_->stop.min_output_tokens) return;
+void Candidate::SuppressEnds() {
   std::vector<int32_t>& suppressed = sampling_.suppressed;
   suppressed.assign(eos_token_ids_.begin(), eos_token_ids_.end());
   suppressed.insert(suppressed.end(), request_->stop.stop_token_ids.begin(),
@@ -115,6 +119,7 @@ void Candidate::Suppress() {
   std::sort(suppressed.begin(), suppressed.end());
   suppressed.erase(std::unique(suppressed.begin(), suppressed.end()), suppressed.end());
   if (suppressed.size() >= vocab_size_) suppressed.clear();
+  sampling_.suppressed_below = request_->stop.min_output_tokens;
 }
 
 std::optional<FinishReason> Candidate::ReasonToEnd(uint32_t token) const {

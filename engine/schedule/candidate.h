@@ -43,6 +43,10 @@ class Candidate {
   uint64_t output_tokens() const { return sampling_.key.token_index; }
   // The token emitted last. REQUIRES: output_tokens() > 0.
   uint32_t last_token() const { return last_token_; }
+  // Of the token that is drawn next, while nobody has seen it: whether the output ends with it by its number,
+  bool next_is_last() const { return output_tokens() + 1 >= request_->stop.max_output_tokens; }
+  // and the ids that would end the output without being consumed.
+  void AppendStopsOfNext(std::vector<uint32_t>* stops) const;
   // Whether the state shall still consume last_token() although the output has ended: an end-of-sequence or
   // stop token only on request, any other always.
   bool consumes_last() const;
@@ -51,7 +55,7 @@ class Candidate {
   bool Penalizes() const;
   void CountPrompt();
   void CountOutput(uint32_t token);
-  void Suppress();
+  void SuppressEnds();
   std::optional<FinishReason> ReasonToEnd(uint32_t token) const;
   std::string TextOf(uint32_t token);
 

@@ -1,8 +1,9 @@
 // Life and end of a request; engine_loop_commands.cc takes the commands, engine_loop_forward.cc runs the
-// model.
+// model, engine_loop_ahead.cc runs it ahead.
 #include "engine/schedule/engine_loop.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -37,14 +38,19 @@ EngineLoop::~EngineLoop() { MAMBAD_CHECK(open_.empty() && sessions_.size() == 0 
 TickReport EngineLoop::Tick(absl::Time now) {
   now_ = now;
   ++tick_;
+  uint32_t decode_rows = 0;
+  if (step_) {
+    decode_rows = CollectStep(/*follow=*/true);
+    if (step_) return Publish(decode_rows, 0);
+  }
   ExpireSessions();  // first: what has expired is not found by any command
   const bool had_commands = TakeCommands();
   EndLate();
   AdvanceDrain();
   Admit();
   EndWaitedTooLong();
-  worked_ = had_commands;
-  const uint32_t decode_rows = RunDecode();
+  worked_ = had_commands || decode_rows > 0;
+  decode_rows += RunDecode(decode_rows);
   const uint32_t prompt_tokens = RunPrompts(decode_rows);
   return Publish(decode_rows, prompt_tokens);
 }
@@ -52,6 +58,8 @@ TickReport EngineLoop::Tick(absl::Time now) {
 void EngineLoop::Stop(absl::Time now) {
   now_ = now;
   stopping_ = true;
+  if (step_) (void)model_.Collect(&results_);  // its slots are about to go
+  step_.reset();
   TakeCommands();
   const absl::Status stopped = absl::UnavailableError("the server is stopping");
   while (!open_.empty()) EndRequest(*open_.begin()->second, stopped);
@@ -61,6 +69,7 @@ void EngineLoop::Stop(absl::Time now) {
 }
 
 absl::StatusOr<std::vector<std::byte>> EngineLoop::ReadState(const std::string& session_id) {
+  if (step_) CollectStep(/*follow=*/false);
   MAMBAD_ASSIGN_OR_RETURN(Session * session, sessions_.Find(session_id));
   return pool_->Read(session->slot);
 }
@@ -151,6 +160,7 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
 
 void EngineLoop::LoseDevice(const absl::Status& status) {
   if (std::exchange(device_lost_, true)) return;
+  step_.reset();
   ledger_.SetDeviceLost();
   Log(absl::StrCat("the device was lost: ", std::string(status.message())));
   while (!open_.empty()) {
@@ -266,6 +276,7 @@ SlotLoad EngineLoop::Load() const {
 }
 
 TickReport EngineLoop::Publish(uint32_t decode_rows, uint32_t prompt_tokens) {
+  if (step_) std::ranges::move(ended_, std::back_inserter(step_->ended));
   ended_.clear();
   ledger_.Publish(Load(), pool_->used(), sessions_.count_by_state(), now_);
   TickReport report;

@@ -2,8 +2,12 @@
 //
 // A tick: take the commands that wait; end what is past its deadline; admit; end what has waited too long;
 // step the rows that decode and deliver their tokens; then read prompt chunks and deliver the first tokens.
-// What finds its slots in the tick that takes it up never counts as having waited too long. Decode rows go
-// first, so that a reader never waits for someone else's prompt longer than one tick's chunk.
+// Where the model runs ahead (Model::Launch), the host never stands between two steps: while nothing but
+// decoding goes on, a tick launches the step after the one that is under way, whose tokens it has not seen,
+// then collects and delivers that one. Everything else (commands, deadlines, admission, prompts) waits for a
+// tick that finds no step under way: at most one step later. What finds its slots in the tick that takes it
+// up never counts as having waited too long. Decode rows go first, so that a reader never waits for someone
+// else's prompt longer than one tick's chunk.
 //
 // How a session's turn keeps its promises (the canonical state rule):
 //   - past position 0 the prompt is read in a second slot, a copy of the session's; at the first token the
@@ -41,6 +45,7 @@
 #include "engine/schedule/mailbox.h"
 #include "engine/schedule/open_request.h"
 #include "engine/schedule/scheduler.h"
+#include "engine/schedule/wall_timer.h"
 #include "engine/session/expiry_index.h"
 #include "engine/session/session_table.h"
 #include "engine/session/state_pool.h"
@@ -76,6 +81,13 @@ class EngineLoop {
     size_t first_task;
   };
 
+  // A decode step that was launched and not collected yet.
+  struct Step {
+    std::vector<Row> rows;
+    WallTimer timer;                                  // since it could begin
+    std::vector<std::unique_ptr<OpenRequest>> ended;  // since then: rows still point to them
+  };
+
   // Commands (engine_loop_commands.cc).
   bool TakeCommands();
   void Handle(SubmitCommand command);
@@ -107,7 +119,16 @@ class EngineLoop {
   // Whether `events` fit into the sink; pauses or resumes the request accordingly.
   bool HasRoom(OpenRequest& request, size_t events);
 
-  uint32_t RunDecode();
+  // Running ahead (engine_loop_ahead.cc).
+  uint32_t CollectStep(bool follow);
+  bool MayFollow(const Step& step);
+  bool IsStale(const Row& row) const;
+  bool LaunchFollowing(const Step& step);
+  void PlanFollowing(const Row& row);
+  void LaunchStep(std::vector<Row> rows);
+
+  uint32_t RunDecode(uint32_t collected_rows);
+  void PlanRow(const Row& row);
   std::vector<Row> ReadyRows();
   uint64_t DeliverDecode(const std::vector<Row>& rows);
   void DeliverRow(const Row& row, const LogitsResult& result, uint64_t* emitted);
@@ -159,6 +180,7 @@ class EngineLoop {
   std::optional<absl::Time> drain_deadline_;
   std::vector<std::function<void()>> drained_;
 
+  std::optional<Step> step_;
   Batch batch_;
   std::vector<LogitsResult> results_;
 };

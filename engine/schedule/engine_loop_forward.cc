@@ -1,6 +1,5 @@
 // The model's turn within a tick of EngineLoop: decode rows, then prompt chunks, and what comes of them.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <iterator>
 #include <utility>
@@ -21,31 +20,20 @@ bool AllFinite(std::span<const LogitsResult> results) {
   return std::all_of(results.begin(), results.end(), [](const LogitsResult& each) { return each.finite; });
 }
 
-class WallTimer {
- public:
-  absl::Duration Elapsed() const { return absl::FromChrono(std::chrono::steady_clock::now() - start_); }
-
- private:
-  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 }  // namespace
 
-uint32_t EngineLoop::RunDecode() {
-  const std::vector<Row> rows = ReadyRows();
+// A tick that has collected a step runs no other beside its prompts: its rows would step twice.
+uint32_t EngineLoop::RunDecode(uint32_t collected_rows) {
+  const bool ahead = model_.launches_max() > 0 && prompts_.empty();
+  if (!ahead && collected_rows > 0) return 0;
+  std::vector<Row> rows = ReadyRows();
   if (rows.empty()) return 0;
   worked_ = true;
   batch_.Clear();
-  for (const Row& row : rows) {
-    const Candidate& candidate = row.request->candidates[row.candidate];
-    const auto index = static_cast<uint32_t>(batch_.decode_slots.size());
-    row.request->last_planned[row.candidate] = tick_;
-    batch_.decode_slots.push_back(row.request->SlotOf(row.candidate));
-    batch_.decode_tokens.push_back(candidate.last_token());
-    // A closing row draws nothing; its task asks whether the state is finite.
-    batch_.logits.push_back({.source = LogitsSource::kDecodeRow,
-                             .index = index,
-                             .sampling = row.request->closing ? nullptr : &candidate.sampling()});
+  for (const Row& row : rows) PlanRow(row);
+  if (ahead) {
+    LaunchStep(std::move(rows));
+    return 0;
   }
   const WallTimer timer;
   if (absl::Status status = model_.Forward(batch_, pool_->view(), &results_); !status.ok()) {
@@ -56,6 +44,18 @@ uint32_t EngineLoop::RunDecode() {
   const uint64_t emitted = DeliverDecode(rows);
   ledger_.CountDecode(rows.size(), emitted, wall);
   return static_cast<uint32_t>(rows.size());
+}
+
+void EngineLoop::PlanRow(const Row& row) {
+  const Candidate& candidate = row.request->candidates[row.candidate];
+  const auto index = static_cast<uint32_t>(batch_.decode_slots.size());
+  row.request->last_planned[row.candidate] = tick_;
+  batch_.decode_slots.push_back(row.request->SlotOf(row.candidate));
+  batch_.decode_tokens.push_back(candidate.last_token());
+  // A closing row draws nothing; its task asks whether the state is finite.
+  batch_.logits.push_back({.source = LogitsSource::kDecodeRow,
+                           .index = index,
+                           .sampling = row.request->closing ? nullptr : &candidate.sampling()});
 }
 
 std::vector<EngineLoop::Row> EngineLoop::ReadyRows() {
@@ -83,8 +83,8 @@ uint64_t EngineLoop::DeliverDecode(const std::vector<Row>& rows) {
   MAMBAD_CHECK(results_.size() == rows.size());
   uint64_t emitted = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
-    // Another candidate of the same request may have failed it already.
-    if (!rows[i].request->ended) DeliverRow(rows[i], results_[i], &emitted);
+    // Another candidate of the same request may have failed it already, or the step before ended it.
+    if (!IsStale(rows[i])) DeliverRow(rows[i], results_[i], &emitted);
   }
   return emitted;
 }

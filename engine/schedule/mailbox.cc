@@ -61,6 +61,11 @@ Mailbox::Taken Mailbox::TakeAll() {
   return taken;
 }
 
+bool Mailbox::awake() {
+  std::lock_guard lock(mu_);
+  return awake_;
+}
+
 void Mailbox::Close(RequestTicket ticket) {
   std::lock_guard lock(mu_);
   MAMBAD_CHECK(open_.erase(ticket) == 1);

@@ -4,8 +4,8 @@
 // Bounds: requests are bounded by the ledger's queue limits before they get here, verbs by kVerbsMax, cancels
 // by one per open request.
 //
-// Threads: safe on any; TakeAll and WaitUntil belong to the engine thread. Held by shared_ptr, because a
-// reader may wake it after the engine has gone.
+// Threads: safe on any; TakeAll, awake and WaitUntil belong to the engine thread. Held by shared_ptr, because
+// a reader may wake it after the engine has gone.
 #ifndef MAMBAD_ENGINE_SCHEDULE_MAILBOX_H_
 #define MAMBAD_ENGINE_SCHEDULE_MAILBOX_H_
 
@@ -79,6 +79,8 @@ class Mailbox {
     std::vector<Cancellation> cancels;
   };
   Taken TakeAll();
+  // Whether anything was posted, or Wake called, since the last TakeAll.
+  bool awake();
   // The request has ended: later cancels are ignored.
   void Close(RequestTicket ticket);
   // Sleeps until something is posted, Wake is called, or `time` has come. What was posted before the call

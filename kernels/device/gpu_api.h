@@ -1,9 +1,9 @@
 // The part of the CUDA runtime that Device and Stream need, in plain C++. Two implementations:
 // gpu_api_cuda.cu calls the runtime, gpu_api_absent.cc (builds without CUDA) answers kAbsent to everything.
 //
-// Handles are the runtime's own pointers (cudaStream_t, cudaGraphExec_t). A call returns 0 or the runtime's
-// error code; a code that is not 0 mostly means that the device is lost, since a failed kernel shows at any
-// later call.
+// Handles are the runtime's own pointers (cudaStream_t, cudaEvent_t, cudaGraphExec_t). A call returns 0 or
+// the runtime's error code; a code that is not 0 mostly means that the device is lost, since a failed kernel
+// shows at any later call.
 #ifndef MAMBAD_KERNELS_DEVICE_GPU_API_H_
 #define MAMBAD_KERNELS_DEVICE_GPU_API_H_
 
@@ -54,6 +54,13 @@ Code Synchronize(void* stream);
 // Either side may be host or device memory.
 Code Copy(void* stream, void* to, const void* from, std::size_t bytes);
 Code Fill(void* stream, void* to, int value, std::size_t bytes);
+
+Code CreateEvent(void** event);
+Code DestroyEvent(void* event);
+// Marks the end of what was enqueued on `stream` so far.
+Code RecordEvent(void* event, void* stream);
+// Returns when what was recorded last has finished, at once if nothing was.
+Code WaitForEvent(void* event);
 
 // What is enqueued on `stream` in between becomes a graph instead of running.
 Code BeginCapture(void* stream);

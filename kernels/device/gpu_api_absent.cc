@@ -16,6 +16,10 @@ Code DestroyStream(void*) { return kAbsent; }
 Code Synchronize(void*) { return kAbsent; }
 Code Copy(void*, void*, const void*, std::size_t) { return kAbsent; }
 Code Fill(void*, void*, int, std::size_t) { return kAbsent; }
+Code CreateEvent(void**) { return kAbsent; }
+Code DestroyEvent(void*) { return kAbsent; }
+Code RecordEvent(void*, void*) { return kAbsent; }
+Code WaitForEvent(void*) { return kAbsent; }
 Code BeginCapture(void*) { return kAbsent; }
 Code EndCapture(void*, void**) { return kAbsent; }
 Code LaunchGraph(void*, void*) { return kAbsent; }

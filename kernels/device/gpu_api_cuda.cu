@@ -9,6 +9,7 @@ namespace mambad::kernels::gpu {
 namespace {
 
 cudaStream_t AsStream(void* stream) { return static_cast<cudaStream_t>(stream); }
+cudaEvent_t AsEvent(void* event) { return static_cast<cudaEvent_t>(event); }
 
 }  // namespace
 
@@ -76,6 +77,17 @@ Code Copy(void* stream, void* to, const void* from, std::size_t bytes) {
 Code Fill(void* stream, void* to, int value, std::size_t bytes) {
   return cudaMemsetAsync(to, value, bytes, AsStream(stream));
 }
+
+Code CreateEvent(void** event) {
+  cudaEvent_t created = nullptr;
+  const cudaError_t error = cudaEventCreateWithFlags(&created, cudaEventDisableTiming);
+  *event = created;
+  return error;
+}
+
+Code DestroyEvent(void* event) { return cudaEventDestroy(AsEvent(event)); }
+Code RecordEvent(void* event, void* stream) { return cudaEventRecord(AsEvent(event), AsStream(stream)); }
+Code WaitForEvent(void* event) { return cudaEventSynchronize(AsEvent(event)); }
 
 Code BeginCapture(void* stream) {
   return cudaStreamBeginCapture(AsStream(stream), cudaStreamCaptureModeThreadLocal);

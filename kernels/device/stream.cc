@@ -20,6 +20,25 @@ Graph::~Graph() {
   if (handle_ != nullptr) (void)gpu::DestroyGraph(handle_);
 }
 
+absl::StatusOr<Event> Event::Create(Device& device) {
+  void* handle = nullptr;
+  if (device.is_gpu()) {
+    MAMBAD_RETURN_IF_ERROR(device.MakeCurrent());
+    MAMBAD_RETURN_IF_ERROR(GpuStatus(gpu::CreateEvent(&handle), "creating an event"));
+  }
+  return Event(device, handle);
+}
+
+Event::~Event() {
+  if (handle_ != nullptr) (void)gpu::DestroyEvent(handle_);
+}
+
+absl::Status Event::Wait() const {
+  if (handle_ == nullptr) return absl::OkStatus();
+  MAMBAD_RETURN_IF_ERROR(device_->MakeCurrent());
+  return GpuStatus(gpu::WaitForEvent(handle_), "waiting for the device");
+}
+
 absl::StatusOr<std::unique_ptr<Stream>> Stream::Create(Device& device) {
   MAMBAD_ASSIGN_OR_RETURN(DeviceBuffer workspace,
                           device.Allocate(kWorkspaceBytes, "op workspace", Fill::kZero));
@@ -43,6 +62,12 @@ absl::Status Stream::Synchronize() {
   if (!on_gpu()) return absl::OkStatus();
   MAMBAD_RETURN_IF_ERROR(device_->MakeCurrent());
   return GpuStatus(gpu::Synchronize(handle_), "waiting for the device");
+}
+
+absl::Status Stream::Record(const Event& event) {
+  if (!on_gpu()) return absl::OkStatus();
+  MAMBAD_RETURN_IF_ERROR(device_->MakeCurrent());
+  return GpuStatus(gpu::RecordEvent(event.handle_, handle_), "recording an event");
 }
 
 absl::Status Stream::BeginRecording() {

@@ -36,6 +36,30 @@ class Graph {
   void* handle_ = nullptr;
 };
 
+// A point in the work of a GPU's stream that the host can wait for. Movable; must not outlive its device.
+class Event {
+ public:
+  static absl::StatusOr<Event> Create(Device& device);
+  Event() = default;  // holds nothing
+  Event(Event&& other) noexcept : device_(other.device_), handle_(std::exchange(other.handle_, nullptr)) {}
+  Event& operator=(Event&& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(handle_, other.handle_);
+    return *this;
+  }
+  ~Event();
+
+  // Returns when what Stream::Record marked last has finished; at once on the CPU, or when nothing was.
+  absl::Status Wait() const;
+
+ private:
+  friend class Stream;
+  Event(Device& device, void* handle) : device_(&device), handle_(handle) {}
+
+  Device* device_ = nullptr;
+  void* handle_ = nullptr;
+};
+
 // One thread at a time.
 class Stream {
  public:
@@ -59,6 +83,8 @@ class Stream {
 
   // Returns when everything given to this stream has finished.
   absl::Status Synchronize();
+  // `event` marks the end of what was given to this stream so far.
+  absl::Status Record(const Event& event);
 
   // What ops enqueue in between is recorded and does not run. REQUIRES: a GPU.
   absl::Status BeginRecording();

@@ -63,6 +63,16 @@ absl::Status MambaLayerPrompt(Stream& stream, const MambaLayerPromptArgs& args) 
   return MAMBAD_ON_GPU(stream, "mamba_layer prompt", MambaLayerPrompt(args, stream.handle()));
 }
 
+absl::Status StepHead(Stream& stream, const PackedLinear& head, const StepHeadArgs& args) {
+  MAMBAD_RETURN_IF_ERROR(stream.device().MakeCurrent());
+  return AsStatus("head", HeadStep(stream.handle(), {.head = AsPackedWeight(head),
+                                                     .buffers = args.buffers,
+                                                     .rows = args.rows,
+                                                     .norm_eps = args.norm_eps,
+                                                     .logits = args.logits,
+                                                     .stride = args.logits_stride}));
+}
+
 absl::Status HeadRows(Stream& stream, const PackedLinear& head, const HeadRowsArgs& args) {
   MAMBAD_RETURN_IF_ERROR(stream.device().MakeCurrent());
   const std::int32_t bucket = StepBucket(static_cast<std::int32_t>(args.rows));
@@ -73,12 +83,12 @@ absl::Status HeadRows(Stream& stream, const PackedLinear& head, const HeadRowsAr
                                                   .width = static_cast<std::int32_t>(head.cols()),
                                                   .norm_weight = args.norm_weight,
                                                   .buffers = args.buffers})));
-  return AsStatus("head", HeadStep(stream.handle(), {.head = AsPackedWeight(head),
-                                                     .buffers = args.buffers,
-                                                     .rows = bucket,
-                                                     .norm_eps = args.norm_eps,
-                                                     .logits = args.logits,
-                                                     .stride = args.logits_stride}));
+  return StepHead(stream, head,
+                  {.buffers = args.buffers,
+                   .rows = bucket,
+                   .norm_eps = args.norm_eps,
+                   .logits = args.logits,
+                   .logits_stride = args.logits_stride});
 }
 
 #else
@@ -96,6 +106,7 @@ absl::Status MambaLayerStep(Stream&, const MambaLayerStepArgs&) { return Absent(
 std::size_t MambaLayerPromptBytes(const MambaLayerShape&, std::int64_t, std::int64_t) { return 0; }
 absl::Status PlacePromptTokens(Stream&, const PromptChunks&, void*) { return Absent(); }
 absl::Status MambaLayerPrompt(Stream&, const MambaLayerPromptArgs&) { return Absent(); }
+absl::Status StepHead(Stream&, const PackedLinear&, const StepHeadArgs&) { return Absent(); }
 absl::Status HeadRows(Stream&, const PackedLinear&, const HeadRowsArgs&) { return Absent(); }
 
 #endif

@@ -1,7 +1,7 @@
 // A Mamba layer on a GPU, fused with its norm and residual sum: what the engine calls. Open
 // mamba_layer_step.h (decode) and mamba_layer_prompt.h (prompts) for what the kernels compute.
 //
-// A whole decode step:  EmbedStep, MambaLayerStep for every layer, HeadRows.
+// A whole decode step:  EmbedStep, MambaLayerStep for every layer, StepHead.
 // A whole prompt pass:  the embedding op, PlacePromptTokens, MambaLayerPrompt for every layer, HeadRows.
 //
 // Everything enqueues on a stream that is on a GPU, allocates nothing and may be recorded in a graph.
@@ -44,6 +44,17 @@ absl::Status MambaLayerStep(Stream& stream, const MambaLayerStepArgs& args);
 std::size_t MambaLayerPromptBytes(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks);
 absl::Status PlacePromptTokens(Stream& stream, const PromptChunks& prompt, void* workspace);
 absl::Status MambaLayerPrompt(Stream& stream, const MambaLayerPromptArgs& args);
+
+// logits = head(rms_norm_f(residual)) for the rows that the last layer of a step left in `buffers`.
+struct StepHeadArgs {
+  StepBuffers buffers;
+  std::int32_t rows = 0;  // a bucket
+  float norm_eps = 0;
+  float* logits = nullptr;         // (rows, stride)
+  std::int64_t logits_stride = 0;  // >= V
+};
+
+absl::Status StepHead(Stream& stream, const PackedLinear& head, const StepHeadArgs& args);
 
 // logits = head(rms_norm(hidden)), by the head's product of a decode step whatever the rows come from.
 struct HeadRowsArgs {

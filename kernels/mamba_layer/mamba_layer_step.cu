@@ -41,7 +41,8 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
                                          .u = buffers.u,
                                          .square_sums = buffers.square_sums,
                                          .width = args.shape.d_model,
-                                         .layout = StepLayout::Of(args.rows)}};
+                                         .layout = StepLayout::Of(args.rows)},
+                                .kept = args.last_hidden};
   return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);
 }
 
@@ -116,7 +117,7 @@ const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
 const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
   if (const char* why_not = WhyNotMambaLayerStep(args.shape)) return why_not;
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
-  if (!Aligned(args.window) || !Aligned(args.state)) return "slots are not 16-byte aligned";
+  if (!Aligned(args.window) || !Aligned(args.state) || !Aligned(args.last_hidden)) return "slots are not 16-byte aligned";
   for (const auto phase : {InProj, XProj, States, OutProj}) {
     if (const char* error = phase(stream, args)) return error;
   }

@@ -42,6 +42,8 @@ struct MambaLayerStepArgs {
   SlotView state;                            // (N, D) per slot; likewise
   float norm_eps = 1e-5f;
   const float* next_norm_weight = nullptr;  // (M)
+  SlotView last_hidden;  // (M) per slot, likewise: where the last layer leaves the residual row; base null:
+                         // nowhere
 };
 
 const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args);

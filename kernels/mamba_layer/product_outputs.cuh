@@ -171,6 +171,7 @@ struct AddToResidual {
   const std::int32_t* slot_index;
   float* residual;  // (rows, M)
   NormInput next;
+  SlotView kept;  // (M) per slot: the last layer leaves the row there too; base null: another layer
 
   struct Constants {
     float4 bias;
@@ -199,6 +200,8 @@ struct AddToResidual {
       if (bias != nullptr) sum = AddEach(sum, constants.bias);
       value = AddEach(operands.residual, sum);
       *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
+      if (kept.base != nullptr)
+        __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
     }
     StoreNormInput(next, m, b, value, constants.norm_weight, store);
   }

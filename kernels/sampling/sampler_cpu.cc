@@ -1,5 +1,7 @@
 // Sampler on the CPU: the rows are spread over the stream's pool.
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "kernels/base/status_macros.h"
 #include "kernels/sampling/row_sampler.h"
@@ -13,12 +15,15 @@ namespace {
 class CpuSampler final : public Sampler {
  public:
   CpuSampler(Device& device, const LogitsShape& shape, DeviceBuffer scratch)
-      : Sampler(device, shape), scratch_(std::move(scratch)) {}
+      : Sampler(device, shape), scratch_(std::move(scratch)) {
+    for (std::vector<SampledToken>& results : drawn_)
+      results.resize(static_cast<std::size_t>(shape.rows_max));
+  }
 
   std::size_t bytes() const override { return scratch_.bytes(); }
 
  private:
-  absl::Status SampleRows(Stream& stream, const SampleArgs& args) override {
+  absl::Status EnqueueRows(Stream& stream, const SampleArgs& args, const DrawnTokens&, int draw) override {
     const RowKernels kernels = RowKernelsFor(stream.cpu_path());
     const std::int64_t rows = args.params.size();
     const auto sample_rows = [&](int worker, int workers) {
@@ -26,7 +31,7 @@ class CpuSampler final : public Sampler {
                          scratch_.as<std::byte>() + worker * RowSampler::ScratchBytes(shape().vocab));
       const Range range = Slice(rows, 1, worker, workers);
       for (std::int64_t row = range.begin; row < range.end; ++row) {
-        args.results[row] =
+        drawn_[draw][row] =
             sampler.Sample({Row(args.logits, row), args.params[row], args.keys[row], args.logit_bias.Row(row),
                             args.token_counts.Row(row), args.suppressed.Row(row)});
       }
@@ -37,6 +42,10 @@ class CpuSampler final : public Sampler {
       stream.pool().Run(sample_rows);
     }
     return absl::OkStatus();
+  }
+
+  void TakeRows(std::span<SampledToken> results, int draw) override {
+    std::copy_n(drawn_[draw].begin(), results.size(), results.begin());
   }
 
   absl::Status ScoreRows(Stream& stream, const ScoreArgs& args) override {
@@ -56,6 +65,7 @@ class CpuSampler final : public Sampler {
   }
 
   DeviceBuffer scratch_;  // one part per worker
+  std::vector<SampledToken> drawn_[kDrawsMax];
 };
 
 }  // namespace

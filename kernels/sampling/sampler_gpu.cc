@@ -1,4 +1,5 @@
-// Sampler on a GPU: writes a table of the rows, sends it, launches, and reads what comes back.
+// Sampler on a GPU: writes a table of the rows, launches, and reads what comes back. The kernels read short
+// tables in the host's memory, and write their results there: a copy costs more than the few bytes do.
 #include <algorithm>
 #include <cstdint>
 
@@ -10,6 +11,9 @@
 
 namespace mambad::kernels {
 namespace {
+
+// A table with more list entries is copied to the device first.
+constexpr std::int64_t kEntriesInPlace = 4096;
 
 // List entries of one launch: at least those of one row, since each of its three lists holds a token once.
 std::int64_t EntriesMax(std::int64_t vocab) { return std::max(std::int64_t{1} << 20, 3 * vocab); }
@@ -54,32 +58,36 @@ class GpuSampler final : public Sampler {
   GpuSampler(Device& device, const LogitsShape& shape) : Sampler(device, shape) {}
   absl::Status Allocate(Device& device);
 
-  std::size_t bytes() const override { return inputs_.bytes() + results_.bytes() + row_copies_.bytes(); }
+  std::size_t bytes() const override { return table_.bytes() + row_copies_.bytes(); }
 
  private:
-  absl::Status SampleRows(Stream& stream, const SampleArgs& args) override;
+  // What the host and a draw's kernels share, from Enqueue to Take.
+  struct Draw {
+    HostBuffer table;    // a SamplingTable of one launch's rows, or targets
+    HostBuffer results;  // SampledRow or ScoredRow per row
+  };
+
+  absl::Status EnqueueRows(Stream& stream, const SampleArgs& args, const DrawnTokens& drawn,
+                           int draw) override;
+  void TakeRows(std::span<SampledToken> results, int draw) override {
+    Unpack(draws_[draw].results.as<SampledRow>(), results);
+  }
   absl::Status ScoreRows(Stream& stream, const ScoreArgs& args) override;
 
-  // Enqueue gives the stream a launch's copies and kernel; when they have finished, Collect reads the
-  // results. In between the host must leave the buffers alone. Rows [begin, end) of the arguments are one
-  // launch.
-  absl::Status EnqueueSample(Stream& stream, const SampleArgs& args, std::int64_t begin, std::int64_t end);
-  absl::Status EnqueueScore(Stream& stream, const ScoreArgs& args);
+  // Rows [begin, end) of the arguments are one launch.
+  absl::Status Launch(Stream& stream, const SampleArgs& args, const DrawnTokens& drawn, const Draw& draw,
+                      std::int64_t begin, std::int64_t end);
   template <class Row, class Result>
-  void Collect(std::span<Result> results) const {
-    const Row* rows = host_results_.as<Row>();
-    std::transform(rows, rows + results.size(), results.begin(), [](const Row& row) { return Unpack(row); });
+  static void Unpack(const Row* rows, std::span<Result> results) {
+    std::transform(rows, rows + results.size(), results.begin(),
+                   [](const Row& row) { return kernels::Unpack(row); });
   }
 
   SamplingPlan PlanFor(std::int64_t rows) const { return PlanSampling(hardware_, shape().vocab, rows); }
 
   SamplingDevice hardware_;
-  // A SamplingTable of the launch's rows, or its targets.
-  HostBuffer host_inputs_;
-  DeviceBuffer inputs_;
-  // SampledRow or ScoredRow per row.
-  HostBuffer host_results_;
-  DeviceBuffer results_;
+  Draw draws_[kDrawsMax];
+  DeviceBuffer table_;       // the copy of a long one
   DeviceBuffer row_copies_;  // where rows do not fit on chip
 };
 
@@ -87,84 +95,81 @@ absl::Status GpuSampler::Allocate(Device& device) {
   MAMBAD_RETURN_IF_ERROR(device.MakeCurrent());
   MAMBAD_RETURN_IF_ERROR(GpuStatus(DescribeSamplingDevice(device.ordinal(), &hardware_), "sampling"));
   const std::int64_t rows = shape().rows_max;
-  const std::size_t inputs =
+  const std::size_t table =
       std::max(SamplingTable::Bytes(rows, EntriesMax(shape().vocab)), rows * sizeof(std::int32_t));
-  const std::size_t results = rows * std::max(sizeof(SampledRow), sizeof(ScoredRow));
-  MAMBAD_ASSIGN_OR_RETURN(host_inputs_, HostBuffer::Create(device, inputs));
-  MAMBAD_ASSIGN_OR_RETURN(inputs_, device.Allocate(inputs, "workspace"));
-  MAMBAD_ASSIGN_OR_RETURN(host_results_, HostBuffer::Create(device, results));
-  // Zero: whole rows are copied back, with the places of tops that nobody asked for.
-  MAMBAD_ASSIGN_OR_RETURN(results_, device.Allocate(results, "workspace", Fill::kZero));
+  for (Draw& draw : draws_) {
+    MAMBAD_ASSIGN_OR_RETURN(draw.table, HostBuffer::Create(device, table));
+    MAMBAD_ASSIGN_OR_RETURN(
+        draw.results, HostBuffer::Create(device, rows * std::max(sizeof(SampledRow), sizeof(ScoredRow))));
+  }
+  MAMBAD_ASSIGN_OR_RETURN(table_, device.Allocate(table, "workspace"));
   // Whether a row fits on chip does not depend on the number of rows.
   MAMBAD_ASSIGN_OR_RETURN(
       row_copies_, device.Allocate(SamplingScratchBytes(PlanFor(rows), shape().stride, rows), "workspace"));
   return absl::OkStatus();
 }
 
-absl::Status GpuSampler::SampleRows(Stream& stream, const SampleArgs& args) {
+absl::Status GpuSampler::EnqueueRows(Stream& stream, const SampleArgs& args, const DrawnTokens& drawn,
+                                     int draw) {
   const auto rows = static_cast<std::int64_t>(args.params.size());
   for (std::int64_t begin = 0; begin < rows;) {
+    // The next launch takes the table's place.
+    if (begin > 0) MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
     const std::int64_t end = EndOfLaunch(args, begin, EntriesMax(shape().vocab));
-    MAMBAD_RETURN_IF_ERROR(EnqueueSample(stream, args, begin, end));
-    MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
-    Collect<SampledRow>(args.results.subspan(begin, end - begin));
+    MAMBAD_RETURN_IF_ERROR(Launch(stream, args, drawn, draws_[draw], begin, end));
     begin = end;
   }
   return absl::OkStatus();
 }
 
-absl::Status GpuSampler::ScoreRows(Stream& stream, const ScoreArgs& args) {
-  MAMBAD_RETURN_IF_ERROR(EnqueueScore(stream, args));
-  MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
-  Collect<ScoredRow>(args.results);
-  return absl::OkStatus();
-}
-
-absl::Status GpuSampler::EnqueueSample(Stream& stream, const SampleArgs& args, std::int64_t begin,
-                                       std::int64_t end) {
+absl::Status GpuSampler::Launch(Stream& stream, const SampleArgs& args, const DrawnTokens& drawn,
+                                const Draw& draw, std::int64_t begin, std::int64_t end) {
   const std::int64_t rows = end - begin;
-  SamplingTableWriter writer(SamplingTable::In(host_inputs_.as<void>(), rows), rows,
-                             EntriesMax(shape().vocab));
+  SamplingTable table = SamplingTable::In(draw.table.as<void>(), rows);
+  SamplingTableWriter writer(table, rows, EntriesMax(shape().vocab));
   for (std::int64_t row = begin; row < end; ++row) {
     writer.Add({.params = args.params[row],
                 .key = args.keys[row],
                 .logit_bias = args.logit_bias.Row(row),
                 .token_counts = args.token_counts.Row(row),
-                .suppressed = args.suppressed.Row(row)});
+                .suppressed = args.suppressed.Row(row),
+                .token_slot = drawn.tokens != nullptr ? drawn.places[row] : kNoTokenSlot,
+                .count_previous = drawn.tokens != nullptr && drawn.unseen[row] != 0});
   }
-  MAMBAD_RETURN_IF_ERROR(CopyToDevice(stream, inputs_.data(), host_inputs_.as<void>(),
-                                      SamplingTable::Bytes(rows, writer.entries())));
-  const SamplingTable table = SamplingTable::In(inputs_.data(), rows);
+  if (writer.entries() > kEntriesInPlace) {
+    MAMBAD_RETURN_IF_ERROR(CopyToDevice(stream, table_.data(), draw.table.as<void>(),
+                                        SamplingTable::Bytes(rows, writer.entries())));
+    table = SamplingTable::In(table_.data(), rows);
+  }
   const SampleLaunch launch = {.logits = args.logits + begin * shape().stride,
                                .logits_stride = shape().stride,
                                .vocab = shape().vocab,
                                .rows = rows,
                                .table = table.rows,
                                .entries = table.entries,
-                               .results = results_.as<SampledRow>(),
+                               .results = draw.results.as<SampledRow>() + begin,
+                               .tokens = drawn.tokens,
                                .row_copies = row_copies_.as<float>()};
-  // Not dependent: the table's copy is what comes before it.
-  MAMBAD_RETURN_IF_ERROR(
-      MAMBAD_ON_GPU(stream, "sampling", LaunchSample(stream.handle(), PlanFor(rows), launch)));
-  return CopyToHost(stream, host_results_.as<void>(), results_.data(), rows * sizeof(SampledRow));
+  return MAMBAD_ON_GPU(stream, "sampling", LaunchSample(stream.handle(), PlanFor(rows), launch));
 }
 
-absl::Status GpuSampler::EnqueueScore(Stream& stream, const ScoreArgs& args) {
+absl::Status GpuSampler::ScoreRows(Stream& stream, const ScoreArgs& args) {
   const auto rows = static_cast<std::int64_t>(args.targets.size());
-  std::copy(args.targets.begin(), args.targets.end(), host_inputs_.as<std::int32_t>());
-  MAMBAD_RETURN_IF_ERROR(
-      CopyToDevice(stream, inputs_.data(), host_inputs_.as<void>(), args.targets.size_bytes()));
+  const Draw& draw = draws_[0];
+  std::copy(args.targets.begin(), args.targets.end(), draw.table.as<std::int32_t>());
   const ScoreLaunch launch = {.logits = args.logits,
                               .logits_stride = shape().stride,
                               .vocab = shape().vocab,
                               .rows = rows,
-                              .targets = inputs_.as<std::int32_t>(),
+                              .targets = draw.table.as<std::int32_t>(),
                               .top_logprobs = args.top_logprobs,
-                              .results = results_.as<ScoredRow>(),
+                              .results = draw.results.as<ScoredRow>(),
                               .row_copies = row_copies_.as<float>()};
   MAMBAD_RETURN_IF_ERROR(
       MAMBAD_ON_GPU(stream, "scoring", LaunchScoreRows(stream.handle(), PlanFor(rows), launch)));
-  return CopyToHost(stream, host_results_.as<void>(), results_.data(), rows * sizeof(ScoredRow));
+  MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
+  Unpack(draw.results.as<ScoredRow>(), args.results);
+  return absl::OkStatus();
 }
 
 }  // namespace

@@ -86,11 +86,12 @@ absl::Status CheckShape(const LogitsShape& shape) {
   return absl::OkStatus();
 }
 
-absl::Status CheckSample(const LogitsShape& shape, const SampleArgs& args) {
+absl::Status CheckSample(const LogitsShape& shape, const SampleArgs& args, const DrawnTokens& drawn) {
   const std::size_t rows = args.params.size();
   MAMBAD_RETURN_IF_ERROR(CheckLogits(shape, args.logits, rows));
-  if (args.keys.size() != rows || args.results.size() != rows)
-    return Bad("params, keys and results differ in size");
+  if (args.keys.size() != rows) return Bad("params and keys differ in size");
+  if (drawn.tokens != nullptr && (drawn.places.size() != rows || drawn.unseen.size() != rows))
+    return Bad("params, places and unseen differ in size");
   MAMBAD_RETURN_IF_ERROR(CheckRagged("logit_bias", args.logit_bias, rows));
   MAMBAD_RETURN_IF_ERROR(CheckRagged("token_counts", args.token_counts, rows));
   MAMBAD_RETURN_IF_ERROR(CheckRagged("suppressed", args.suppressed, rows));

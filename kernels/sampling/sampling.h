@@ -116,6 +116,15 @@ struct SampleArgs {
   std::span<SampledToken> results;         // (B)
 };
 
+// A table of the tokens drawn last, in a GPU's memory, for steps that start before the host has seen the
+// tokens of the one before.
+struct DrawnTokens {
+  std::int32_t* tokens = nullptr;        // (S); null: there is none
+  std::span<const std::int32_t> places;  // (B): where each row's token goes, in [0, S)
+  // (B): 1 where the token that stands there is an output of the row that token_counts does not hold yet.
+  std::span<const std::uint8_t> unseen;
+};
+
 struct TokenScore {
   float logprob = 0;
   std::int32_t rank = 1;   // 1 + the number of tokens before the target (larger logit, or equal and lower id)
@@ -131,9 +140,9 @@ struct ScoreArgs {
   std::span<TokenScore> results;          // (rows)
 };
 
-// What the comments above demand, but for what they call distinct.
+// What the comments above demand, but for what they call distinct; CheckSample looks at no result.
 absl::Status CheckShape(const LogitsShape& shape);
-absl::Status CheckSample(const LogitsShape& shape, const SampleArgs& args);
+absl::Status CheckSample(const LogitsShape& shape, const SampleArgs& args, const DrawnTokens& drawn);
 absl::Status CheckScore(const LogitsShape& shape, const ScoreArgs& args);
 
 }  // namespace mambad::kernels

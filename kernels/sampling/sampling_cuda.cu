@@ -287,7 +287,7 @@ __global__ void __launch_bounds__(kRowThreads, 1) SampleKernel(SampleLaunch laun
   }
   AllowNextKernel();
   WaitForPreviousKernel();
-  if (row.active != 0) SampleRow(launch, r, work);
+  SampleRow(launch, r, work);
 }
 
 __global__ void __launch_bounds__(kRowThreads, 1) ScoreKernel(ScoreLaunch launch, int ctas_per_row) {

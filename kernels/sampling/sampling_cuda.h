@@ -38,11 +38,12 @@ struct SampleLaunch {
   const float* logits = nullptr;   // (rows, V) fp32, 16-byte aligned
   std::int64_t logits_stride = 0;  // floats, a multiple of 4, >= V
   std::int64_t vocab = 0;          // V in [1, 2^30]
-  std::int64_t rows = 0;           // rows of the table, active or not
-  // Complete before the kernel before this one in the stream starts: read without waiting for its end.
+  std::int64_t rows = 0;           // of the table
+  // In device memory, or in the host's. Complete before the launch: read without waiting for the kernel
+  // before.
   const SamplingRow* table = nullptr;
   const SamplingListEntry* entries = nullptr;
-  SampledRow* results = nullptr;   // (rows); those of inactive rows are not written
+  SampledRow* results = nullptr;   // (rows), likewise
   std::int32_t* tokens = nullptr;  // by SamplingRow::token_slot; may be null
   float* row_copies = nullptr;     // SamplingScratchBytes; null when that is 0
 };
@@ -52,10 +53,10 @@ struct ScoreLaunch {
   std::int64_t logits_stride = 0;
   std::int64_t vocab = 0;
   std::int64_t rows = 0;
-  const std::int32_t* targets = nullptr;  // (rows) in device memory; a negative one: inactive row
+  const std::int32_t* targets = nullptr;  // (rows), likewise; a negative one: inactive row
   std::int32_t top_logprobs = 0;          // [0, kMaxTableTop]
-  ScoredRow* results = nullptr;
-  float* row_copies = nullptr;  // SamplingScratchBytes; null when that is 0
+  ScoredRow* results = nullptr;           // (rows), likewise
+  float* row_copies = nullptr;            // SamplingScratchBytes; null when that is 0
 };
 
 // `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. With `dependent` the launch may start

@@ -1,7 +1,6 @@
 // What the host tells the GPU's sampler about each row, and what it gets back: plain data, copied as it lies.
 //
-// One block holds the table: `rows` parameter rows, then `entries` list entries. The host fills a pinned copy
-// and sends it before the step; a captured graph reads it at its fixed place. A row's three lists are
+// One block holds the table: `rows` parameter rows, then `entries` list entries. A row's three lists are
 // neighbours: [bias_begin, counts_begin) biases, [counts_begin, suppressed_begin) counts,
 // [suppressed_begin, list_end) suppressed tokens; tokens are distinct within a list.
 #ifndef MAMBAD_KERNELS_SAMPLING_SAMPLING_TABLE_H_
@@ -20,7 +19,6 @@ struct SamplingRow {
   std::uint64_t seed = 0;
   std::uint64_t token_index = 0;
   std::uint32_t candidate = 0;
-  std::int32_t active = 0;  // 0: the row reads and writes nothing
   float temperature = 0;
   float top_p = 0;
   float min_p = 0;
@@ -38,9 +36,8 @@ struct SamplingRow {
   std::int32_t counts_begin = 0;
   std::int32_t suppressed_begin = 0;
   std::int32_t list_end = 0;
-  std::int32_t reserved = 0;
 };
-static_assert(sizeof(SamplingRow) == 88);
+static_assert(sizeof(SamplingRow) == 80);
 
 struct SamplingListEntry {
   std::int32_t token;

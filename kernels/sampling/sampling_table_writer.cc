@@ -16,7 +16,6 @@ void SamplingTableWriter::Add(const SamplingTableRow& row) {
   out = {.seed = row.key.seed,
          .token_index = row.key.token_index,
          .candidate = row.key.candidate,
-         .active = 1,
          .temperature = params.temperature,
          .top_p = params.top_p,
          .min_p = params.min_p,
@@ -38,11 +37,6 @@ void SamplingTableWriter::Add(const SamplingTableRow& row) {
   out.suppressed_begin = here();
   for (const std::int32_t token : row.suppressed) AddEntry(token, 0);
   out.list_end = here();
-}
-
-void SamplingTableWriter::PadTo(std::int64_t rows) {
-  MAMBAD_CHECK(rows <= max_rows_);
-  while (rows_ < rows) table_.rows[rows_++] = {};
 }
 
 }  // namespace mambad::kernels

@@ -33,8 +33,6 @@ class SamplingTableWriter {
   }
   // REQUIRES: HasRoomFor the row's lists.
   void Add(const SamplingTableRow& row);
-  // Marks rows up to `rows` inactive. REQUIRES: rows <= max_rows.
-  void PadTo(std::int64_t rows);
 
   std::int64_t rows() const { return rows_; }
   std::int64_t entries() const { return entries_; }

@@ -27,6 +27,11 @@ class CandidateTest : public testing::Test {
   Candidate NewCandidate(uint32_t index = 0) {
     return Candidate(request_, index, 5, tokenizer_.get(), {kEos}, tokenizer_->vocab_size());
   }
+  static std::vector<int32_t> Suppressed(const Candidate& candidate) {
+    const SamplingRow& row = candidate.sampling();
+    const std::span<const int32_t> suppressed = row.SuppressedAt(row.key.token_index);
+    return {suppressed.begin(), suppressed.end()};
+  }
   static DeltaEvent Take(Candidate& candidate, uint32_t token) {
     LogitsResult result;
     result.token = token;
@@ -144,13 +149,13 @@ TEST_F(CandidateTest, NothingEndsItBeforeMinOutputTokens) {
   request_.stop.stop_token_ids = {7};
   Candidate candidate = NewCandidate();
   for (const uint32_t token : {7u, kEos}) {
-    EXPECT_EQ(candidate.sampling().suppressed, (std::vector<int32_t>{kEos, 7}));
+    EXPECT_EQ(Suppressed(candidate), (std::vector<int32_t>{kEos, 7}));
     Take(candidate, token);
   }
   TextOf(candidate, Encode(" king"));
   EXPECT_FALSE(candidate.ended());
   while (candidate.output_tokens() < 5) Take(candidate, 50);
-  EXPECT_TRUE(candidate.sampling().suppressed.empty());
+  EXPECT_TRUE(Suppressed(candidate).empty());
   Take(candidate, 7);
   EXPECT_TRUE(candidate.ended());
 }

@@ -12,7 +12,7 @@ namespace {
 
 using EngineLoopAdmissionTest = EngineLoopTest;
 
-TEST_F(EngineLoopAdmissionTest, WithoutAFreeSlotSessionsAreRefusedWithRetryInfo) {
+TEST_P(EngineLoopAdmissionTest, WithoutAFreeSlotSessionsAreRefusedWithRetryInfo) {
   for (uint32_t i = 1; i < harness_.options.sessions_max; ++i) ASSERT_TRUE(harness_.Create({}).ok());
   for (const absl::Status& status :
        {harness_.Create({}).status(), harness_.Fork({.source_id = kSession}).status()}) {
@@ -23,7 +23,7 @@ TEST_F(EngineLoopAdmissionTest, WithoutAFreeSlotSessionsAreRefusedWithRetryInfo)
   EXPECT_TRUE(absl::IsAlreadyExists(harness_.Create({.id = kSession}).status()));
 }
 
-TEST_F(EngineLoopAdmissionTest, ATurnWaitsForTheSecondSlotOfItsWayBack) {
+TEST_P(EngineLoopAdmissionTest, ATurnWaitsForTheSecondSlotOfItsWayBack) {
   std::vector<RequestTicket> fillers;
   for (int i = 0; i < 7; ++i) fillers.push_back(harness_.Submit(LongTurn(Prompt(1), "", 20 + i)));
   harness_.Tick();
@@ -37,7 +37,7 @@ TEST_F(EngineLoopAdmissionTest, ATurnWaitsForTheSecondSlotOfItsWayBack) {
   EXPECT_EQ(harness_.Of(ticket).tokens[0], OracleRun(before_, request, 7).tokens);
 }
 
-TEST_F(EngineLoopAdmissionTest, ARequestThatSessionsLeaveNoRoomForIsRefused) {
+TEST_P(EngineLoopAdmissionTest, ARequestThatSessionsLeaveNoRoomForIsRefused) {
   GenerationRequest request = LongTurn(Prompt(3), "", 3);
   request.candidate_count = 8;
   const absl::Status status = harness_.Run(request).end->status;
@@ -45,7 +45,7 @@ TEST_F(EngineLoopAdmissionTest, ARequestThatSessionsLeaveNoRoomForIsRefused) {
   EXPECT_EQ(DetailOf(status).reason, reason::kNoFreeSlot);
 }
 
-TEST_F(EngineLoopAdmissionTest, DrainEndsWhatWaitsAtOnceAndWhatRunsByTheDeadline) {
+TEST_P(EngineLoopAdmissionTest, DrainEndsWhatWaitsAtOnceAndWhatRunsByTheDeadline) {
   const GenerationRequest running = LongTurn(Prompt(3), kSession);
   const RequestTicket session = harness_.Submit(running);
   const RequestTicket quick = harness_.Submit(LongTurn(Prompt(2), "", 3));
@@ -71,7 +71,7 @@ TEST_F(EngineLoopAdmissionTest, DrainEndsWhatWaitsAtOnceAndWhatRunsByTheDeadline
   EXPECT_EQ(harness_.StateOf(kSession), OracleRun(before_, running, 7).StateAfter(got.tokens[0].size()));
 }
 
-TEST_F(EngineLoopAdmissionTest, MaxQueueTimeEndsAWaitingRequest) {
+TEST_P(EngineLoopAdmissionTest, MaxQueueTimeEndsAWaitingRequest) {
   for (int i = 0; i < 7; ++i) harness_.Submit(LongTurn(Prompt(1), "", 100));
   harness_.Tick();
   GenerationRequest request = LongTurn(Prompt(1), "", 3);
@@ -83,7 +83,7 @@ TEST_F(EngineLoopAdmissionTest, MaxQueueTimeEndsAWaitingRequest) {
   EXPECT_EQ(DetailOf(harness_.Of(ticket).end->status).reason, reason::kQueueTimeExceeded);
 }
 
-TEST_F(EngineLoopAdmissionTest, MaxQueueTimeNeverEndsARequestThatFindsItsSlots) {
+TEST_P(EngineLoopAdmissionTest, MaxQueueTimeNeverEndsARequestThatFindsItsSlots) {
   for (const absl::Duration max : {absl::ZeroDuration(), absl::Milliseconds(5)}) {
     GenerationRequest request = LongTurn(Prompt(1), "", 3);
     request.max_queue_time = max;
@@ -96,7 +96,7 @@ TEST_F(EngineLoopAdmissionTest, MaxQueueTimeNeverEndsARequestThatFindsItsSlots) 
   }
 }
 
-TEST_F(EngineLoopAdmissionTest, ADeadlineThatPassedInTheQueueEndsARequestAlsoWhereSlotsAreFree) {
+TEST_P(EngineLoopAdmissionTest, ADeadlineThatPassedInTheQueueEndsARequestAlsoWhereSlotsAreFree) {
   GenerationRequest request = LongTurn(Prompt(1), "", 3);
   request.deadline = harness_.now() + absl::Milliseconds(5);
   const RequestTicket ticket = harness_.Submit(request);
@@ -116,7 +116,7 @@ void FillThePool(LoopHarness& harness, int slots) {
   ASSERT_EQ(harness.loop.pool().free(), 0u);
 }
 
-TEST_F(EngineLoopAdmissionTest, ASessionsTurnThatNeedsNoSlotStartsWithAllSlotsTaken) {
+TEST_P(EngineLoopAdmissionTest, ASessionsTurnThatNeedsNoSlotStartsWithAllSlotsTaken) {
   ASSERT_TRUE(harness_.Create({.id = "new"}).ok());
   FillThePool(harness_, 6);
   for (GenerationRequest request : {LongTurn({}, kSession, 3), LongTurn(Prompt(3), "new", 3)}) {
@@ -131,7 +131,7 @@ TEST_F(EngineLoopAdmissionTest, ASessionsTurnThatNeedsNoSlotStartsWithAllSlotsTa
   }
 }
 
-TEST_F(EngineLoopAdmissionTest, ASessionsTurnThatWaitsTooLongForItsSlotIsRefusedWhenItIsTakenUp) {
+TEST_P(EngineLoopAdmissionTest, ASessionsTurnThatWaitsTooLongForItsSlotIsRefusedWhenItIsTakenUp) {
   FillThePool(harness_, 7);
   const absl::StatusOr<SessionInfo> before = harness_.Get(kSession);
   ASSERT_TRUE(before.ok());
@@ -154,7 +154,7 @@ TEST_F(EngineLoopAdmissionTest, ASessionsTurnThatWaitsTooLongForItsSlotIsRefused
   }
 }
 
-TEST_F(EngineLoopAdmissionTest, ALongPromptDoesNotStallShortOnes) {
+TEST_P(EngineLoopAdmissionTest, ALongPromptDoesNotStallShortOnes) {
   harness_.Submit(LongTurn(Prompt(4000), "", 1));
   harness_.Tick();
   const RequestTicket brief = harness_.Submit(LongTurn(Prompt(6), "", 1));
@@ -163,7 +163,7 @@ TEST_F(EngineLoopAdmissionTest, ALongPromptDoesNotStallShortOnes) {
   EXPECT_TRUE(harness_.Of(brief).end.has_value());
 }
 
-TEST_F(EngineLoopAdmissionTest, AHundredthTurnComputesWhatTheFirstDid) {
+TEST_P(EngineLoopAdmissionTest, AHundredthTurnComputesWhatTheFirstDid) {
   std::vector<uint64_t> costs;
   for (int turn = 0; turn < 200; ++turn) {
     const uint64_t prompt = harness_.oracle().prompt_tokens();
@@ -176,6 +176,8 @@ TEST_F(EngineLoopAdmissionTest, AHundredthTurnComputesWhatTheFirstDid) {
   }
   EXPECT_EQ(costs.front(), costs.back());
 }
+
+INSTANTIATE_TEST_SUITE_P(Ahead, EngineLoopAdmissionTest, kEveryAhead);
 
 }  // namespace
 }  // namespace mambad

@@ -31,8 +31,13 @@ inline GenerationRequest LongTurn(Tokens prompt, std::string session = kSession,
   return request;
 }
 
+// How the model runs ahead must not show.
+using EachAhead = testing::TestWithParam<OracleModel::Ahead>;
+inline const auto kEveryAhead =
+    testing::Values(OracleModel::Ahead::kNo, OracleModel::Ahead::kEarly, OracleModel::Ahead::kLate);
+
 // A harness with a session "s" that has lived one turn, and its state.
-class EngineLoopTest : public testing::Test {
+class EngineLoopTest : public EachAhead {
  protected:
   void SetUp() override {
     ASSERT_TRUE(harness_.Create({.id = kSession}).ok());
@@ -56,6 +61,7 @@ class EngineLoopTest : public testing::Test {
 
   static HarnessOptions SmallTicks() {
     HarnessOptions options;
+    options.ahead = GetParam();
     options.engine.prompt_tokens_per_tick = 4;
     options.engine.prompt_tokens_per_tick_idle = 4;
     options.engine.stall_timeout = absl::Milliseconds(20);

@@ -13,7 +13,7 @@
 namespace mambad {
 namespace {
 
-TEST_F(EngineLoopTest, ConsumesEveryTokenButTheEndOfSequence) {
+TEST_P(EngineLoopTest, ConsumesEveryTokenButTheEndOfSequence) {
   GenerationRequest request = TokensRequest(Prompt(3), 1000, kSession);
   for (const bool consume : {false, true}) {
     request.stop.consume_stop_token = consume;
@@ -28,7 +28,7 @@ TEST_F(EngineLoopTest, ConsumesEveryTokenButTheEndOfSequence) {
   }
 }
 
-TEST_F(EngineLoopTest, EndsAtAStopTokenWithoutConsumingIt) {
+TEST_P(EngineLoopTest, EndsAtAStopTokenWithoutConsumingIt) {
   GenerationRequest request = LongTurn(Prompt(3));
   request.stop.stop_token_ids = {OracleRun(before_, request, 7).tokens[4]};
   const OracleRun expected(before_, request, 7);
@@ -39,7 +39,7 @@ TEST_F(EngineLoopTest, EndsAtAStopTokenWithoutConsumingIt) {
   EXPECT_EQ(harness_.StateOf(kSession), expected.FinalState());
 }
 
-TEST_F(EngineLoopTest, DrawsNoEndBeforeMinOutputTokens) {
+TEST_P(EngineLoopTest, DrawsNoEndBeforeMinOutputTokens) {
   GenerationRequest request = TokensRequest(Prompt(3), 200, kSession);
   request.stop.min_output_tokens = 150;
   const OracleRun expected(before_, request, 7);
@@ -48,7 +48,7 @@ TEST_F(EngineLoopTest, DrawsNoEndBeforeMinOutputTokens) {
   EXPECT_GE(got.tokens[0].size(), 150u);
 }
 
-TEST_F(EngineLoopTest, ConsumesTheLastTokenUnderALengthLimit) {
+TEST_P(EngineLoopTest, ConsumesTheLastTokenUnderALengthLimit) {
   const GenerationRequest request = LongTurn(Prompt(3), kSession, 6);
   const OracleRun expected(before_, request, 7);
   Transcript& got = harness_.Run(request);
@@ -58,21 +58,21 @@ TEST_F(EngineLoopTest, ConsumesTheLastTokenUnderALengthLimit) {
   ExpectIdleAt(expected.FinalState());
 }
 
-TEST_F(EngineLoopTest, AnEmptyPromptContinuesFromTheLastHiddenRow) {
+TEST_P(EngineLoopTest, AnEmptyPromptContinuesFromTheLastHiddenRow) {
   const GenerationRequest request = LongTurn({}, kSession, 6);
   const OracleRun expected(before_, request, 7);
   EXPECT_EQ(harness_.Run(request).tokens[0], expected.tokens);
   ExpectIdleAt(expected.FinalState());
 }
 
-TEST_F(EngineLoopTest, AnEmptyPromptAtPositionZeroIsInvalid) {
+TEST_P(EngineLoopTest, AnEmptyPromptAtPositionZeroIsInvalid) {
   ASSERT_TRUE(harness_.Create({.id = "empty"}).ok());
   Transcript& got = harness_.Run(LongTurn({}, "empty"));
   EXPECT_TRUE(absl::IsInvalidArgument(got.end->status));
   EXPECT_EQ(DetailOf(got.end->status).field, "prompt");
 }
 
-TEST_F(EngineLoopTest, CancelInThePromptPhaseLeavesTheSessionAsItWas) {
+TEST_P(EngineLoopTest, CancelInThePromptPhaseLeavesTheSessionAsItWas) {
   const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(20)));
   harness_.Tick();
   harness_.Tick();
@@ -86,7 +86,7 @@ TEST_F(EngineLoopTest, CancelInThePromptPhaseLeavesTheSessionAsItWas) {
   ExpectIdleAt(before_);
 }
 
-TEST_F(EngineLoopTest, CancelOfAFirstTurnInItsPromptPhaseEmptiesTheSession) {
+TEST_P(EngineLoopTest, CancelOfAFirstTurnInItsPromptPhaseEmptiesTheSession) {
   ASSERT_TRUE(harness_.Delete({.id = kSession}).ok());
   ASSERT_TRUE(harness_.Create({.id = kSession}).ok());
   const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(20)));
@@ -98,7 +98,7 @@ TEST_F(EngineLoopTest, CancelOfAFirstTurnInItsPromptPhaseEmptiesTheSession) {
   ExpectIdleAt(OracleState());
 }
 
-TEST_F(EngineLoopTest, CancelAfterTheFirstTokenKeepsExactlyTheEmittedTokens) {
+TEST_P(EngineLoopTest, CancelAfterTheFirstTokenKeepsExactlyTheEmittedTokens) {
   for (int ticks = 2; ticks < 12; ++ticks) {
     const OracleState start = harness_.StateOf(kSession);
     const GenerationRequest request = LongTurn(Prompt(3));
@@ -106,7 +106,7 @@ TEST_F(EngineLoopTest, CancelAfterTheFirstTokenKeepsExactlyTheEmittedTokens) {
     for (int i = 0; i < ticks; ++i) harness_.Tick();
     EXPECT_EQ(harness_.loop.pool().used(), 1u);
     harness_.Cancel(ticket);
-    harness_.Tick();
+    harness_.Settle();
     Transcript& got = harness_.Of(ticket);
     got.Read();
     ASSERT_TRUE(got.end.has_value());
@@ -117,7 +117,7 @@ TEST_F(EngineLoopTest, CancelAfterTheFirstTokenKeepsExactlyTheEmittedTokens) {
   }
 }
 
-TEST_F(EngineLoopTest, ADeadlineEndsARequestAtEveryStage) {
+TEST_P(EngineLoopTest, ADeadlineEndsARequestAtEveryStage) {
   for (const int milliseconds : {1, 2, 4, 8, 16}) {
     const OracleState start = harness_.StateOf(kSession);
     GenerationRequest request = LongTurn(Prompt(12));
@@ -130,14 +130,14 @@ TEST_F(EngineLoopTest, ADeadlineEndsARequestAtEveryStage) {
   }
 }
 
-TEST_F(EngineLoopTest, ADeadlineThatHasPassedIsRefusedAtOnce) {
+TEST_P(EngineLoopTest, ADeadlineThatHasPassedIsRefusedAtOnce) {
   GenerationRequest request = LongTurn(Prompt(1));
   request.deadline = harness_.now();
   EXPECT_TRUE(absl::IsDeadlineExceeded(harness_.TrySubmit(request).status()));
   ExpectIdleAt(before_);
 }
 
-TEST_F(EngineLoopTest, AFullSinkPausesAndThenEndsTheRequest) {
+TEST_P(EngineLoopTest, AFullSinkPausesAndThenEndsTheRequest) {
   const GenerationRequest request = LongTurn(Prompt(3));
   const RequestTicket ticket = harness_.Submit(request, /*sink_capacity=*/4);
   for (int i = 0; i < 10; ++i) harness_.Tick();
@@ -158,7 +158,7 @@ TEST_F(EngineLoopTest, AFullSinkPausesAndThenEndsTheRequest) {
   ExpectIdleAt(OracleRun(before_, request, 7).StateAfter(got.tokens[0].size()));
 }
 
-TEST_F(EngineLoopTest, APausedRequestRunsOnWhenThereIsRoom) {
+TEST_P(EngineLoopTest, APausedRequestRunsOnWhenThereIsRoom) {
   const GenerationRequest request = LongTurn(Prompt(3), kSession, 50);
   const RequestTicket ticket = harness_.Submit(request, /*sink_capacity=*/2);
   Transcript& got = harness_.Of(ticket);
@@ -170,7 +170,7 @@ TEST_F(EngineLoopTest, APausedRequestRunsOnWhenThereIsRoom) {
   EXPECT_EQ(got.tokens[0], OracleRun(before_, request, 7).tokens);
 }
 
-TEST_F(EngineLoopTest, ANonFinitePromptEndsItsRequestAloneAndPutsTheSessionBack) {
+TEST_P(EngineLoopTest, ANonFinitePromptEndsItsRequestAloneAndPutsTheSessionBack) {
   const RequestTicket neighbour = harness_.Submit(LongTurn(Prompt(3), "", 30));
   Tokens prompt = Prompt(9);
   prompt[4] = OracleModel::kPoisonToken;
@@ -183,7 +183,7 @@ TEST_F(EngineLoopTest, ANonFinitePromptEndsItsRequestAloneAndPutsTheSessionBack)
   ExpectIdleAt(before_);
 }
 
-TEST_F(EngineLoopTest, ANonFiniteStepQuarantinesItsSession) {
+TEST_P(EngineLoopTest, ANonFiniteStepQuarantinesItsSession) {
   GenerationRequest request = LongTurn(Prompt(3));
   request.sampling.logit_bias = {{OracleModel::kPoisonToken, 100}};
   Transcript& got = harness_.Run(request);
@@ -198,7 +198,7 @@ TEST_F(EngineLoopTest, ANonFiniteStepQuarantinesItsSession) {
   EXPECT_EQ(harness_.loop.pool().used(), 0u);
 }
 
-TEST_F(EngineLoopTest, ALostDeviceEndsEverythingAndAcceptsNothing) {
+TEST_P(EngineLoopTest, ALostDeviceEndsEverythingAndAcceptsNothing) {
   const RequestTicket running = harness_.Submit(LongTurn(Prompt(3)));
   for (int i = 0; i < 4; ++i) harness_.Tick();
   harness_.oracle().FailAfter(0);
@@ -211,7 +211,7 @@ TEST_F(EngineLoopTest, ALostDeviceEndsEverythingAndAcceptsNothing) {
   EXPECT_TRUE(absl::IsUnavailable(harness_.Create({.id = "new"}).status()));
 }
 
-TEST_F(EngineLoopTest, ASecondRequestOnARunningSessionIsAborted) {
+TEST_P(EngineLoopTest, ASecondRequestOnARunningSessionIsAborted) {
   const GenerationRequest request = LongTurn(Prompt(10), kSession, 20);
   const RequestTicket first = harness_.Submit(request);
   const RequestTicket second = harness_.Submit(request);
@@ -227,7 +227,7 @@ TEST_F(EngineLoopTest, ASecondRequestOnARunningSessionIsAborted) {
   ExpectIdleAt(expected.FinalState());
 }
 
-TEST_F(EngineLoopTest, AWrongExpectedPositionIsAbortedAndNamesTheRightOne) {
+TEST_P(EngineLoopTest, AWrongExpectedPositionIsAbortedAndNamesTheRightOne) {
   GenerationRequest request = LongTurn(Prompt(3));
   request.expect_position = before_.position + 1;
   Transcript& got = harness_.Run(request);
@@ -237,7 +237,7 @@ TEST_F(EngineLoopTest, AWrongExpectedPositionIsAbortedAndNamesTheRightOne) {
   ExpectIdleAt(before_);
 }
 
-TEST_F(EngineLoopTest, AnUnknownSessionIsNotFound) {
+TEST_P(EngineLoopTest, AnUnknownSessionIsNotFound) {
   Transcript& got = harness_.Run(LongTurn(Prompt(3), "unknown"));
   EXPECT_TRUE(absl::IsNotFound(got.end->status));
   EXPECT_EQ(DetailOf(got.end->status).reason, reason::kSessionNotFound);
@@ -247,7 +247,7 @@ TEST_F(EngineLoopTest, AnUnknownSessionIsNotFound) {
   EXPECT_TRUE(absl::IsNotFound(harness_.Fork({.source_id = "unknown"}).status()));
 }
 
-TEST_F(EngineLoopTest, AForkOfARunningSessionIsItsLastCompletedStep) {
+TEST_P(EngineLoopTest, AForkOfARunningSessionIsItsLastCompletedStep) {
   const GenerationRequest request = LongTurn(Prompt(8), kSession, 10);
   const OracleRun expected(before_, request, 7);
   const RequestTicket ticket = harness_.Submit(request);
@@ -265,7 +265,7 @@ TEST_F(EngineLoopTest, AForkOfARunningSessionIsItsLastCompletedStep) {
   EXPECT_EQ(harness_.Of(ticket).tokens[0], expected.tokens);
 }
 
-TEST_F(EngineLoopTest, AForkInAFirstTurnsPromptPhaseIsEmpty) {
+TEST_P(EngineLoopTest, AForkInAFirstTurnsPromptPhaseIsEmpty) {
   ASSERT_TRUE(harness_.Create({.id = "new"}).ok());
   const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(20), "new", 2));
   harness_.Tick();
@@ -277,7 +277,7 @@ TEST_F(EngineLoopTest, AForkInAFirstTurnsPromptPhaseIsEmpty) {
   EXPECT_TRUE(harness_.Of(ticket).end->status.ok());
 }
 
-TEST_F(EngineLoopTest, AppendInputConsumesAllOrNothing) {
+TEST_P(EngineLoopTest, AppendInputConsumesAllOrNothing) {
   GenerationRequest append;
   append.method = Method::kAppendInput;
   append.session_id = kSession;
@@ -315,7 +315,7 @@ void ExpectSessionInEnd(LoopHarness& harness, const Transcript& got) {
   EXPECT_EQ(got.end->session->expire_time, info->expire_time);
 }
 
-TEST_F(EngineLoopTest, EndCarriesTheSessionAsTheTurnLeavesIt) {
+TEST_P(EngineLoopTest, EndCarriesTheSessionAsTheTurnLeavesIt) {
   ExpectSessionInEnd(harness_, harness_.Run(LongTurn(Prompt(3), kSession, 4)));
   GenerationRequest append = TokensRequest(Prompt(3), 1, kSession);
   append.method = Method::kAppendInput;
@@ -328,13 +328,13 @@ TEST_F(EngineLoopTest, EndCarriesTheSessionAsTheTurnLeavesIt) {
     const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(8)));
     for (int i = 0; i < ticks; ++i) harness_.Tick();
     harness_.Cancel(ticket);
-    harness_.Tick();
+    harness_.Settle();
     harness_.Of(ticket).Read();
     ExpectSessionInEnd(harness_, harness_.Of(ticket));
   }
 }
 
-TEST_F(EngineLoopTest, EndCarriesNoSessionThatTheRequestDidNotTakeUpOrThatIsGone) {
+TEST_P(EngineLoopTest, EndCarriesNoSessionThatTheRequestDidNotTakeUpOrThatIsGone) {
   EXPECT_FALSE(harness_.Run(LongTurn(Prompt(3), "", 2)).end->session.has_value());
   EXPECT_FALSE(harness_.Run(LongTurn(Prompt(3), "unknown")).end->session.has_value());
   const RequestTicket running = harness_.Submit(LongTurn(Prompt(3)));
@@ -348,14 +348,14 @@ TEST_F(EngineLoopTest, EndCarriesNoSessionThatTheRequestDidNotTakeUpOrThatIsGone
   }
 }
 
-TEST_F(EngineLoopTest, ACancelledRequestEndsAndCountsWithTheStatusOfItsCanceller) {
+TEST_P(EngineLoopTest, ACancelledRequestEndsAndCountsWithTheStatusOfItsCanceller) {
   const absl::Status verdict = absl::ResourceExhaustedError("the answer is too large");
   for (const int ticks : {0, 1, 6}) {
     const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(8)));
     for (int i = 0; i < ticks; ++i) harness_.Tick();
     harness_.Cancel(ticket, verdict);
     harness_.Cancel(ticket);
-    harness_.Tick();
+    harness_.Settle();
     harness_.Of(ticket).Read();
     ASSERT_TRUE(harness_.Of(ticket).end.has_value());
     EXPECT_EQ(harness_.Of(ticket).end->status, verdict);
@@ -366,7 +366,7 @@ TEST_F(EngineLoopTest, ACancelledRequestEndsAndCountsWithTheStatusOfItsCanceller
   EXPECT_EQ(finished[static_cast<size_t>(absl::StatusCode::kCancelled)], 0u);
 }
 
-TEST_F(EngineLoopTest, ScoreReadsASessionAndNeverChangesIt) {
+TEST_P(EngineLoopTest, ScoreReadsASessionAndNeverChangesIt) {
   GenerationRequest score;
   score.method = Method::kScore;
   score.session_id = kSession;
@@ -391,7 +391,7 @@ TEST_F(EngineLoopTest, ScoreReadsASessionAndNeverChangesIt) {
   ExpectIdleAt(before_);
 }
 
-TEST_F(EngineLoopTest, TheFirstTokenEverHasNoPrediction) {
+TEST_P(EngineLoopTest, TheFirstTokenEverHasNoPrediction) {
   GenerationRequest score;
   score.method = Method::kScore;
   for (const uint32_t text : {1u, 5u}) {
@@ -404,7 +404,7 @@ TEST_F(EngineLoopTest, TheFirstTokenEverHasNoPrediction) {
   }
 }
 
-TEST_F(EngineLoopTest, ReportsLogprobsOfPromptAndOutput) {
+TEST_P(EngineLoopTest, ReportsLogprobsOfPromptAndOutput) {
   for (const bool on_session : {false, true}) {
     const OracleState start = on_session ? before_ : OracleState();
     GenerationRequest request = LongTurn(Prompt(11), on_session ? kSession : "", 4);
@@ -435,7 +435,7 @@ TEST_F(EngineLoopTest, ReportsLogprobsOfPromptAndOutput) {
   }
 }
 
-TEST_F(EngineLoopTest, CandidatesShareOnePrefillAndGoTheirOwnWays) {
+TEST_P(EngineLoopTest, CandidatesShareOnePrefillAndGoTheirOwnWays) {
   GenerationRequest request = TokensRequest(Prompt(6), 40);
   request.candidate_count = 5;
   request.sampling.frequency_penalty = 0.5;
@@ -455,7 +455,7 @@ TEST_F(EngineLoopTest, CandidatesShareOnePrefillAndGoTheirOwnWays) {
   EXPECT_NE(got.tokens[0], got.tokens[1]);
 }
 
-TEST_F(EngineLoopTest, AnOutputDependsOnSeedCandidateAndIndexAlone) {
+TEST_P(EngineLoopTest, AnOutputDependsOnSeedCandidateAndIndexAlone) {
   GenerationRequest request = TokensRequest(Prompt(4), 30);
   request.sampling.seed.reset();
   Transcript& drawn = harness_.Run(request);
@@ -465,7 +465,7 @@ TEST_F(EngineLoopTest, AnOutputDependsOnSeedCandidateAndIndexAlone) {
   EXPECT_EQ(drawn.tokens[0], OracleRun(OracleState(), request, drawn.started->seed).tokens);
 }
 
-TEST_F(EngineLoopTest, DeletingARunningSessionEndsItsRequestAndFreesTheSlot) {
+TEST_P(EngineLoopTest, DeletingARunningSessionEndsItsRequestAndFreesTheSlot) {
   for (const int ticks : {1, 3, 8}) {
     ASSERT_TRUE(harness_.Create({.id = "gone"}).ok());
     const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(12), "gone"));
@@ -478,7 +478,7 @@ TEST_F(EngineLoopTest, DeletingARunningSessionEndsItsRequestAndFreesTheSlot) {
   }
 }
 
-TEST_F(EngineLoopTest, AnExpiredSessionIsGoneWithinATick) {
+TEST_P(EngineLoopTest, AnExpiredSessionIsGoneWithinATick) {
   ASSERT_TRUE(harness_.Create({.id = "brief", .ttl = absl::Seconds(2)}).ok());
   harness_.Advance(absl::Seconds(1));
   ASSERT_TRUE(harness_.Run(LongTurn(Prompt(3), "brief", 3)).end->status.ok());
@@ -491,8 +491,9 @@ TEST_F(EngineLoopTest, AnExpiredSessionIsGoneWithinATick) {
   EXPECT_TRUE(absl::IsNotFound(harness_.Get("brief").status()));
 }
 
-TEST_F(EngineLoopTest, ASessionDoesNotExpireWhileARequestIsOpen) {
+TEST_P(EngineLoopTest, ASessionDoesNotExpireWhileARequestIsOpen) {
   HarnessOptions options;
+  options.ahead = GetParam();
   options.engine.stall_timeout = absl::Hours(1);
   LoopHarness harness(options);
   ASSERT_TRUE(harness.Create({.id = "brief", .ttl = absl::Seconds(1)}).ok());
@@ -510,6 +511,8 @@ TEST_F(EngineLoopTest, ASessionDoesNotExpireWhileARequestIsOpen) {
   harness.Advance(absl::Seconds(2));
   EXPECT_TRUE(absl::IsNotFound(harness.Get("brief").status()));
 }
+
+INSTANTIATE_TEST_SUITE_P(Ahead, EngineLoopTest, kEveryAhead);
 
 }  // namespace
 }  // namespace mambad

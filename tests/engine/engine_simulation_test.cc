@@ -68,6 +68,7 @@ class Simulation {
 
   HarnessOptions Options() {
     HarnessOptions options;
+    options.ahead = static_cast<OracleModel::Ahead>(Below(3));
     options.engine.state_slots = static_cast<uint32_t>(3 + Below(10));
     options.engine.sessions_max =
         1 + static_cast<uint32_t>(Below(static_cast<int>(options.engine.state_slots) - 1));
@@ -129,7 +130,12 @@ class Simulation {
       session.expires_after = info->expire_time;
       EXPECT_GT(session.expires_after, harness_.now());
       EXPECT_EQ(info->position, session.state.position);
-      EXPECT_EQ(harness_.StateOf(id), session.state);
+      // A state that nobody will read any more may have gone a step too far.
+      if (session.state.poisoned != 0) {
+        EXPECT_NE(harness_.StateOf(id).poisoned, 0u);
+      } else {
+        EXPECT_EQ(harness_.StateOf(id), session.state);
+      }
     } else {
       EXPECT_NE(session.open, 0u);
     }
@@ -470,7 +476,10 @@ class Simulation {
       const std::string id = (entry++)->first;
       Observe(id, harness_.Get(id));
     }
-    EXPECT_EQ(harness_.loop.pool().used(), sessions_.size());
+    // Looking at one takes time, in which another may expire.
+    const auto alive = std::ranges::count_if(
+        sessions_, [this](const auto& entry) { return entry.second.expires_after > harness_.now(); });
+    EXPECT_EQ(harness_.loop.pool().used(), static_cast<size_t>(alive));
   }
 
   std::mt19937_64 random_;

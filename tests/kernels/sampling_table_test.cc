@@ -35,7 +35,6 @@ TEST_F(SamplingTableTest, HoldsTheParametersAndListsOfEveryRow) {
   EXPECT_EQ(writer_.entries(), 6);
 
   const SamplingRow& empty = table_.rows[0];
-  EXPECT_EQ(empty.active, 1);
   EXPECT_EQ(empty.token_slot, kNoTokenSlot);
   EXPECT_EQ(empty.count_previous, 0);
   EXPECT_EQ(empty.bias_begin, empty.list_end);
@@ -61,17 +60,11 @@ TEST_F(SamplingTableTest, HoldsTheParametersAndListsOfEveryRow) {
   EXPECT_EQ(table_.entries[row.suppressed_begin].token, 0);
 }
 
-TEST_F(SamplingTableTest, PaddingIsInactive) {
-  writer_.Add({SamplingParams{}, SamplingKey{}, {}, {}, {}});
-  writer_.PadTo(kRows);
-  EXPECT_EQ(table_.rows[0].active, 1);
-  for (std::int64_t r = 1; r < kRows; ++r) EXPECT_EQ(table_.rows[r].active, 0);
-  EXPECT_FALSE(writer_.HasRoomFor(0));
-}
-
 TEST_F(SamplingTableTest, KnowsWhatFits) {
   EXPECT_TRUE(writer_.HasRoomFor(kEntries));
   EXPECT_FALSE(writer_.HasRoomFor(kEntries + 1));
+  for (std::int64_t r = 0; r < kRows; ++r) writer_.Add({SamplingParams{}, SamplingKey{}, {}, {}, {}});
+  EXPECT_FALSE(writer_.HasRoomFor(0));
 }
 
 TEST(LogitAdjustTest, PenaltiesKeepALogitFinite) {

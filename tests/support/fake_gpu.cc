@@ -90,6 +90,10 @@ Code Fill(void*, void* to, int value, std::size_t bytes) {
   return 0;
 }
 
+Code CreateEvent(void** event) { return HandOut(event, 1); }
+Code DestroyEvent(void* event) { return TakeBack(event); }
+Code RecordEvent(void*, void*) { return Call(); }
+Code WaitForEvent(void*) { return Call(); }
 Code BeginCapture(void*) { return Call(); }
 Code EndCapture(void*, void** graph) { return HandOut(graph, 1); }
 Code LaunchGraph(void*, void*) { return Call(); }

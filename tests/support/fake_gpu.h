@@ -29,7 +29,7 @@ struct FakeGpu {
   std::optional<uint64_t> fail_from;
   uint64_t calls = 0;
 
-  // What is out: allocations of both kinds, streams, graphs.
+  // What is out: allocations of both kinds, streams, events, graphs.
   int64_t outstanding = 0;
 };
 

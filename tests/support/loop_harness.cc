@@ -67,7 +67,7 @@ void Transcript::Take(TokenEvent event) {
 }
 
 LoopHarness::LoopHarness(HarnessOptions harness)
-    : LoopHarness(harness, std::make_shared<OracleModel>(harness.limits)) {}
+    : LoopHarness(harness, std::make_shared<OracleModel>(harness.limits, harness.ahead)) {}
 
 LoopHarness::LoopHarness(HarnessOptions harness, std::shared_ptr<Model> model_in)
     : model(std::move(model_in)),
@@ -124,7 +124,8 @@ absl::StatusOr<RequestTicket> LoopHarness::TrySubmit(GenerationRequest request, 
   request.arrival = now_;
   if (absl::Status status = ledger.Accept(request, now_); !status.ok()) return status;
   auto sink = std::make_shared<TokenSink>(sink_capacity, nullptr);
-  sink->Attach(request.candidate_count + 1, [this] { mailbox.Wake(); });
+  const size_t deltas = model->launches_max() > 1 ? 2 : 1;
+  sink->Attach(deltas * request.candidate_count + 1, [this] { mailbox.Wake(); });
   const RequestTicket ticket = mailbox.Submit(std::move(request), sink, now_);
   transcripts.emplace(ticket, Transcript(sink));
   return ticket;

@@ -51,6 +51,7 @@ struct HarnessOptions {
                           .seed = 1};
   ForwardLimits limits;
   const Tokenizer* tokenizer = nullptr;
+  OracleModel::Ahead ahead = OracleModel::Ahead::kNo;
 };
 
 class LoopHarness {

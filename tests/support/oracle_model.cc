@@ -20,8 +20,27 @@ uint64_t Mix(uint64_t a, uint64_t b) {
 }
 
 bool IsSuppressed(const SamplingRow& row, uint32_t token) {
-  return std::find(row.suppressed.begin(), row.suppressed.end(), static_cast<int32_t>(token)) !=
-         row.suppressed.end();
+  const std::span<const int32_t> suppressed = row.SuppressedAt(row.key.token_index);
+  return std::ranges::find(suppressed, static_cast<int32_t>(token)) != suppressed.end();
+}
+
+bool Penalizes(const SamplingRow& row) {
+  const kernels::SamplingParams& params = row.params;
+  return params.repetition_penalty != 1 || params.presence_penalty != 0 || params.frequency_penalty != 0;
+}
+
+// `row` when its output has one token more.
+SamplingRow After(SamplingRow row, uint32_t token) {
+  ++row.key.token_index;
+  if (!Penalizes(row)) return row;
+  const auto is_token = [&](const auto& count) { return count.token == static_cast<int32_t>(token); };
+  const auto listed = std::ranges::find_if(row.token_counts, is_token);
+  if (listed == row.token_counts.end()) {
+    row.token_counts.push_back({.token = static_cast<int32_t>(token), .output_count = 1});
+  } else {
+    ++listed->output_count;
+  }
+  return row;
 }
 
 // Everything in `row` that may change a draw.
@@ -44,9 +63,14 @@ uint64_t HashOf(const SamplingRow& row) {
   return Mix(Mix(hash, row.key.seed), Mix(row.key.token_index, row.key.candidate));
 }
 
-OracleState Load(const StateView& view, int32_t slot) {
+OracleState Peek(const StateView& view, int32_t slot) {
   OracleState state;
   std::memcpy(&state, view.base + slot * view.stride, sizeof(state));
+  return state;
+}
+
+OracleState Load(const StateView& view, int32_t slot) {
+  const OracleState state = Peek(view, slot);
   // A freed slot is full of NaN: whoever reads one has used it after its end.
   MAMBAD_CHECK(state.poisoned <= 1);
   return state;
@@ -82,7 +106,7 @@ LogitsResult Answer(const OracleState& state, const LogitsTask& task) {
 
 }  // namespace
 
-OracleModel::OracleModel(ForwardLimits limits) : limits_(limits) {
+OracleModel::OracleModel(ForwardLimits limits, Ahead ahead) : limits_(limits), ahead_(ahead) {
   absl::StatusOr<std::unique_ptr<kernels::Device>> device = kernels::Device::Create({.threads = 1});
   MAMBAD_CHECK(device.ok());
   device_ = *std::move(device);
@@ -155,13 +179,83 @@ void OracleModel::Check(const Batch& batch, const StateView& state) const {
   for (const LogitsTask& task : batch.logits) MAMBAD_CHECK(task.sampling == nullptr || !task.target);
 }
 
+bool OracleModel::Fails() {
+  if (!fail_after_ || (*fail_after_)-- > 0) return false;
+  fail_after_ = 0;
+  return true;
+}
+
 absl::Status OracleModel::Forward(const Batch& batch, const StateView& view,
                                   std::vector<LogitsResult>* results) {
   ++forwards_;
-  if (fail_after_ && (*fail_after_)-- == 0) {
-    fail_after_ = 0;
-    return absl::InternalError("the oracle was told to fail");
+  MAMBAD_CHECK(steps_.empty());
+  if (Fails()) return absl::InternalError("the oracle was told to fail");
+  Run(batch, view, results);
+  return absl::OkStatus();
+}
+
+absl::Status OracleModel::Launch(const Batch& batch, const StateView& view) {
+  MAMBAD_CHECK(static_cast<int>(steps_.size()) < launches_max());
+  MAMBAD_CHECK(!batch.decode_slots.empty() && batch.chunk_slots.empty());
+  MAMBAD_CHECK(batch.logits.size() == batch.decode_slots.size());
+  MAMBAD_CHECK(batch.stop_offsets.empty() || batch.stop_offsets.size() == batch.decode_slots.size() + 1);
+  Step& step = steps_.emplace_back(Step{.batch = batch, .sampling = {}, .view = view, .results = {}});
+  for (LogitsTask& task : step.batch.logits) {
+    MAMBAD_CHECK(task.source == LogitsSource::kDecodeRow && !task.target);
+    if (task.sampling != nullptr) task.sampling = &step.sampling.emplace_back(*task.sampling);
   }
+  if (ahead_ == Ahead::kEarly) RunStep(&step);
+  return absl::OkStatus();
+}
+
+absl::Status OracleModel::Collect(std::vector<LogitsResult>* results) {
+  ++forwards_;
+  MAMBAD_CHECK(!steps_.empty());
+  Step& step = steps_.front();
+  if (Fails()) return absl::InternalError("the oracle was told to fail");
+  if (ahead_ == Ahead::kLate) RunStep(&step);
+  *results = std::move(step.results);
+  steps_.pop_front();
+  return absl::OkStatus();
+}
+
+void OracleModel::RunStep(Step* step) {
+  const Batch& from = step->batch;
+  Batch rows;  // those that are not retired
+  std::deque<SamplingRow> sampling;
+  std::vector<size_t> places;
+  step->results.assign(from.decode_slots.size(), {.finite = false, .token = 0xffffffff});
+  for (size_t i = 0; i < from.decode_slots.size(); ++i) {
+    const int32_t slot = from.decode_slots[i];
+    uint32_t token = from.decode_tokens[i];
+    LogitsTask task = from.logits[i];
+    MAMBAD_CHECK(task.index == i && (!task.one_unseen || token == kDrawnToken));
+    // Given back since the launch: whoever looks at its result fails.
+    if (Peek(step->view, slot).poisoned > 1) continue;
+    if (token == kDrawnToken) {
+      token = drawn_.at(slot);
+      const auto stops = std::span(from.stops)
+                             .subspan(from.stop_offsets[i], from.stop_offsets[i + 1] - from.stop_offsets[i]);
+      if (std::ranges::find(stops, token) != stops.end()) continue;
+      // What a poisoned row drew is unspecified.
+      if (token >= kVocab) token = 0;
+    }
+    if (task.one_unseen) task.sampling = &sampling.emplace_back(After(*task.sampling, token));
+    task.index = static_cast<uint32_t>(rows.decode_slots.size());
+    rows.decode_slots.push_back(slot);
+    rows.decode_tokens.push_back(token);
+    rows.logits.push_back(task);
+    places.push_back(i);
+  }
+  std::vector<LogitsResult> results;
+  Run(rows, step->view, &results);
+  for (size_t i = 0; i < places.size(); ++i) {
+    drawn_[rows.decode_slots[i]] = results[i].token;
+    step->results[places[i]] = std::move(results[i]);
+  }
+}
+
+void OracleModel::Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results) {
   Check(batch, view);
   std::vector<OracleState> before;
   for (const LogitsTask& task : batch.logits) {
@@ -194,7 +288,6 @@ absl::Status OracleModel::Forward(const Batch& batch, const StateView& view,
                                                                          : read.at(task.index);
     results->push_back(Answer(state, task));
   }
-  return absl::OkStatus();
 }
 
 }  // namespace mambad

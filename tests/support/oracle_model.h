@@ -9,6 +9,8 @@
 #define MAMBAD_TESTS_SUPPORT_ORACLE_MODEL_H_
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -37,7 +39,11 @@ class OracleModel : public Model {
   static constexpr uint32_t kPoisonToken = kVocab - 1;
   static constexpr uint64_t kPoisonOneIn = 8;
 
-  explicit OracleModel(ForwardLimits limits = {});
+  // How it runs ahead: not at all; or steps happen when they are launched, or as late as when they are
+  // collected. A device may take any time in between.
+  enum class Ahead { kNo, kEarly, kLate };
+
+  explicit OracleModel(ForwardLimits limits = {}, Ahead ahead = Ahead::kNo);
 
   const ModelInfo& info() const override { return info_; }
   const StateLayout& state_layout() const override { return layout_; }
@@ -45,6 +51,10 @@ class OracleModel : public Model {
   kernels::Device& device() const override { return *device_; }
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
+
+  int launches_max() const override { return ahead_ == Ahead::kNo ? 0 : 2; }
+  absl::Status Launch(const Batch& batch, const StateView& state) override;
+  absl::Status Collect(std::vector<LogitsResult>* results) override;
 
   // The plain functions: the state after one more token, and a draw from the logits after a state.
   static OracleState Consume(const OracleState& state, uint32_t token, bool as_prompt);
@@ -55,16 +65,30 @@ class OracleModel : public Model {
   static OracleState ConsumePrompt(OracleState state, std::span<const uint32_t> tokens);
   static OracleState Parse(std::span<const std::byte> bytes);
 
-  // The next `calls` calls of Forward succeed, all later ones fail. None: none fails.
+  // The next `calls` calls of Forward and Collect succeed, all later ones fail. None: none fails.
   void FailAfter(std::optional<uint64_t> calls) { fail_after_ = calls; }
   uint64_t decode_tokens() const { return decode_tokens_; }
   uint64_t prompt_tokens() const { return prompt_tokens_; }
   uint64_t forwards() const { return forwards_; }
 
  private:
+  // A step between Launch and Collect: the batch with sampling rows of its own.
+  struct Step {
+    Batch batch;
+    std::deque<SamplingRow> sampling;
+    StateView view;
+    std::vector<LogitsResult> results;
+  };
+
   void Check(const Batch& batch, const StateView& state) const;
+  void Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results);
+  void RunStep(Step* step);
+  bool Fails();
 
   const ForwardLimits limits_;
+  const Ahead ahead_;
+  std::deque<Step> steps_;
+  std::map<int32_t, uint32_t> drawn_;  // by slot
   std::unique_ptr<kernels::Device> device_;
   ModelInfo info_;
   StateLayout layout_;

@@ -34,6 +34,7 @@ SamplingRow RowFor(const GenerationRequest& request, uint64_t seed, uint32_t can
       row.token_counts.push_back({static_cast<int32_t>(token), count});
   }
   if (output.size() + 1 < request.stop.min_output_tokens) {
+    row.suppressed_below = output.size() + 2;
     if (!request.stop.ignore_eos) row.suppressed.push_back(static_cast<int32_t>(OracleModel::kEos));
     for (const uint32_t token : request.stop.stop_token_ids) {
       row.suppressed.push_back(static_cast<int32_t>(token));

@@ -334,7 +334,8 @@ absl::Status Mamba::FusedStep(const FusedStepCall& call) {
                                                 .window = call.state[0],
                                                 .state = call.state[1],
                                                 .norm_eps = call.norm_epsilon,
-                                                .next_norm_weight = call.next_norm_weight});
+                                                .next_norm_weight = call.next_norm_weight,
+                                                .last_hidden = call.last_hidden});
 }
 
 size_t Mamba::FusedPromptBytes(int64_t tokens, int64_t chunks) const {
