@@ -27,6 +27,7 @@ constexpr uint32_t kPromptMax = 40;
 constexpr uint32_t kChunkMax = 9;
 constexpr uint32_t kPromptTokensPerBatch = 256;
 constexpr uint64_t kComparisonsWanted = 100'000;  // over all cases
+constexpr int32_t kLongRounds = 8;                // with MAMBAD_LONG_TESTS: over a million
 constexpr uint64_t kCases = 6;
 
 uint64_t comparisons = 0;
@@ -256,7 +257,9 @@ TEST_P(RowIndependenceTest, ARowDependsOnItsOwnSequenceAlone) {
   std::iota(slots.begin(), slots.end(), 0);
   std::vector<size_t> order(sequences.size());
   std::iota(order.begin(), order.end(), 0);
-  for (int32_t batch = 1; batch <= kBatchMax; ++batch) {
+  const int32_t rounds = std::getenv("MAMBAD_LONG_TESTS") != nullptr ? kLongRounds : 1;
+  for (int32_t turn = 0; turn < rounds * kBatchMax; ++turn) {
+    const int32_t batch = 1 + turn % kBatchMax;
     std::shuffle(slots.begin(), slots.end(), random);
     std::shuffle(order.begin(), order.end(), random);
     Trial run(*model, pool);
@@ -281,7 +284,7 @@ TEST_P(RowIndependenceTest, ARowDependsOnItsOwnSequenceAlone) {
       }
     }
   }
-  EXPECT_GE(comparisons - compared_before, kComparisonsWanted / kCases);
+  EXPECT_GE(comparisons - compared_before, static_cast<uint64_t>(rounds) * kComparisonsWanted / kCases);
 }
 
 std::vector<Case> Cases() {
