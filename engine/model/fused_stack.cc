@@ -33,13 +33,16 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
   return stack;
 }
 
-absl::Status FusedStack::Prepare(kernels::Stream& stream, const StepFeed& feed, const StateView& state) {
+absl::Status FusedStack::Prepare(kernels::Stream& stream, StepFeed& feed, const StateView& state) {
   if (recorded_for_ != state) graphs_.clear();
   recorded_for_ = {};
   for (int32_t rows = 1; rows <= rows_max_; rows = kernels::StepBucket(rows) + 1) {
     const int32_t bucket = kernels::StepBucket(rows);
     if (graphs_.contains(bucket)) continue;
     MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, feed, bucket, state));
+    MAMBAD_RETURN_IF_ERROR(feed.Enqueue(stream, Batch(), bucket));
+    MAMBAD_RETURN_IF_ERROR(stream.Replay(graph));
+    MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
     graphs_.insert_or_assign(bucket, std::move(graph));
   }
   recorded_for_ = state;
@@ -54,10 +57,8 @@ absl::StatusOr<kernels::Graph> FusedStack::Record(kernels::Stream& stream, const
   return enqueued.ok() ? std::move(graph) : absl::StatusOr<kernels::Graph>(enqueued);
 }
 
-absl::Status FusedStack::Decode(kernels::Stream& stream, const StepFeed& feed, int64_t rows,
-                                const StateView& state) {
-  MAMBAD_CHECK(rows <= rows_max_);
-  if (recorded_for_ != state) MAMBAD_RETURN_IF_ERROR(Prepare(stream, feed, state));
+absl::Status FusedStack::Decode(kernels::Stream& stream, int64_t rows, const StateView& state) {
+  MAMBAD_CHECK(rows <= rows_max_ && prepared_for(state));
   return stream.Replay(graphs_.at(kernels::StepBucket(static_cast<int32_t>(rows))));
 }
 

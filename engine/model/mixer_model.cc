@@ -334,9 +334,9 @@ absl::Status MixerModel::Prepare(const StateView& state) {
 absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
   const auto rows = static_cast<int64_t>(batch.decode_slots.size());
   if (fused_ != nullptr) {
-    if (feed_.drawn_slots() < state.slots) MAMBAD_RETURN_IF_ERROR(feed_.SetSlots(*device_, state.slots));
+    if (!fused_->prepared_for(state)) MAMBAD_RETURN_IF_ERROR(Prepare(state));
     MAMBAD_RETURN_IF_ERROR(feed_.Enqueue(*stream_, batch, kernels::StepBucket(static_cast<int32_t>(rows))));
-    return fused_->Decode(*stream_, feed_, rows, state);
+    return fused_->Decode(*stream_, rows, state);
   }
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
