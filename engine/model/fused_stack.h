@@ -38,10 +38,11 @@ class FusedStack {
                                                             const ForwardLimits& limits,
                                                             int64_t last_hidden_offset);
 
-  // Records every bucket's graph for rows from `feed` and slots at `state`, and runs each once without a row, so
-  // that no request waits for either.
+  // Records every bucket's graph for rows from `feed` and slots at `state`, and runs each once without a row,
+  // so that no request waits for either.
   absl::Status Prepare(kernels::Stream& stream, StepFeed& feed, const StateView& state);
-  // Runs the `rows` rows of `feed`; their logits are then the head's, in order. REQUIRES: Prepare for `state`.
+  // Runs the `rows` rows of `feed`; their logits are then the head's, in order. REQUIRES: Prepare for
+  // `state`.
   absl::Status Decode(kernels::Stream& stream, int64_t rows, const StateView& state);
   bool prepared_for(const StateView& state) const { return recorded_for_ == state; }
   // Runs the chunks of `tables` over `residual` (T, M), which holds their embeddings.

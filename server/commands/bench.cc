@@ -166,6 +166,7 @@ void Report(const Model& model, const BenchOptions& options, uint32_t batch, dou
                                          {"precision", info.precision},
                                          {"state_dtype", "f32"},
                                          {"batch", batch},
+                                         {"prompt_tokens", options.prompt_tokens},
                                          {"prefill_tokens_per_s", measured.prefill_tokens_per_s},
                                          {"decode_step_ms_p50", step_s * 1e3},
                                          {"decode_tokens_per_s", tokens_per_s},

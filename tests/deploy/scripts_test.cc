@@ -11,7 +11,14 @@
 namespace mambad::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
+
+std::string Read(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
 
 const char* const kScripts[] = {"deploy/install-deps.sh", "deploy/quickstart.sh", "tests/run.sh", ".ci/run"};
 
@@ -46,15 +53,32 @@ TEST(ScriptsTest, InstallDepsDoesNothingTwice) {
   EXPECT_EQ(result.out + result.err, "");
 }
 
+// From lines of `mambad bench --json` (commands_test has their keys) to two plots.
+TEST(PlotTest, DrawsALinePerModel) {
+  const std::string folder = ::testing::TempDir() + "plot_bench";
+  const std::string lines = folder + ".jsonl";
+  std::ofstream(lines)
+      << R"({"model":"shape:m","batch":1,"prompt_tokens":10,"decode_tokens_per_s":100,"decode_step_ms_p50":2}
+{"model":"shape:m","batch":8,"prompt_tokens":10,"decode_tokens_per_s":700,"decode_step_ms_p50":3}
+{"model":"shape:m","batch":8,"prompt_tokens":1000,"decode_tokens_per_s":710,"decode_step_ms_p50":3}
+)";
+  const ProcessResult result = RunProcess({"python3", "kernels/bench/plot_bench.py", lines, folder});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(Read(folder + "/tokens_by_batch.svg"), AllOf(HasSubstr(">m</text>"), HasSubstr("</svg>")));
+  EXPECT_THAT(Read(folder + "/latency_by_position.svg"),
+              AllOf(HasSubstr(">m, batch 8</text>"), Not(HasSubstr("batch 1<"))))
+      << "one point makes no line";
+
+  std::ofstream(lines) << "no json\n";
+  const ProcessResult refused = RunProcess({"python3", "kernels/bench/plot_bench.py", lines, folder});
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr(":1: not a line of mambad bench"));
+}
+
 // The seconds that the first group of `pattern` names in `text`; -1 without a match.
 int Seconds(const std::string& text, const std::string& pattern) {
   std::smatch match;
   return std::regex_search(text, match, std::regex(pattern)) ? std::stoi(match[1]) : -1;
-}
-
-std::string Read(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
 TEST(UnitsTest, StopTimesOutlastTheDrain) {

@@ -134,8 +134,9 @@ TEST(CommandsTest, BenchPrintsALinePerBatch) {
     EXPECT_EQ(Keys(row), (std::vector<std::string>{"batch", "bytes_per_step", "decode_step_ms_p50",
                                                    "decode_tokens_per_s", "device", "fraction_of_roof",
                                                    "model", "precision", "prefill_tokens_per_s",
-                                                   "roof_gb_per_s", "state_dtype"}));
+                                                   "prompt_tokens", "roof_gb_per_s", "state_dtype"}));
     EXPECT_EQ(row["batch"], count == 0 ? 1 : 3);
+    EXPECT_EQ(row["prompt_tokens"], 32);
     EXPECT_GT(row["prefill_tokens_per_s"], 0);
     EXPECT_GT(row["fraction_of_roof"], 0);
   }
