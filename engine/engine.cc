@@ -168,6 +168,7 @@ class EngineImpl final : public Engine {
     }
     for (const kernels::MemoryUse& use : device_overhead_) ledger.push_back({use.user, use.bytes});
     // In host memory, whatever the device.
+    ledger.push_back({"host buffers", model_->device().host_bytes()});
     ledger.push_back({"open requests", options_.queue_tokens_max * sizeof(uint32_t) +
                                            (uint64_t{options_.queue_requests_max} + options_.state_slots) *
                                                sizeof(OpenRequest)});

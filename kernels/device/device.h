@@ -10,6 +10,7 @@
 #ifndef MAMBAD_KERNELS_DEVICE_DEVICE_H_
 #define MAMBAD_KERNELS_DEVICE_DEVICE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -111,10 +112,13 @@ class Device {
   // held when this device was made), then graphs and the rounding of allocations. Empty on the CPU.
   absl::StatusOr<std::vector<MemoryUse>> Overhead();
   std::uint64_t bytes_in_use() const;
+  // What HostBuffers hold of the host's memory, pinned on a GPU: no part of the ledger.
+  std::uint64_t host_bytes() const { return host_bytes_; }
   std::uint64_t memory_limit_bytes() const { return memory_limit_bytes_; }
 
  private:
   friend class DeviceBuffer;
+  friend class HostBuffer;
   Device(const DeviceOptions& options, CpuPath cpu_path, const GpuProperties& gpu);
   absl::StatusOr<void*> AllocateOnGpu(std::size_t bytes, std::string_view user, Fill fill);
   void Free(void* data);
@@ -131,6 +135,7 @@ class Device {
   mutable std::mutex mutex_;
   std::vector<MemoryUse> ledger_;   // guarded by mutex_
   std::uint64_t bytes_in_use_ = 0;  // guarded by mutex_
+  std::atomic<std::uint64_t> host_bytes_ = 0;
 };
 
 }  // namespace mambad::kernels

@@ -90,10 +90,10 @@ absl::Status Stream::Replay(const Graph& graph) {
 
 absl::StatusOr<HostBuffer> HostBuffer::Create(Device& device, std::size_t bytes) {
   HostBuffer buffer;
+  buffer.device_ = &device;
   buffer.bytes_ = bytes;
-  buffer.pinned_ = device.is_gpu();
   if (bytes == 0) return buffer;
-  if (buffer.pinned_) {
+  if (device.is_gpu()) {
     MAMBAD_RETURN_IF_ERROR(device.MakeCurrent());
     MAMBAD_RETURN_IF_ERROR(GpuStatus(gpu::AllocatePinned(&buffer.data_, bytes), "allocating pinned memory"));
   } else {
@@ -102,12 +102,14 @@ absl::StatusOr<HostBuffer> HostBuffer::Create(Device& device, std::size_t bytes)
       return absl::ResourceExhaustedError(absl::StrCat("the system refused ", bytes, " bytes of memory"));
     }
   }
+  device.host_bytes_ += bytes;
   return buffer;
 }
 
 HostBuffer::~HostBuffer() {
   if (data_ == nullptr) return;
-  if (pinned_) {
+  device_->host_bytes_ -= bytes_;
+  if (device_->is_gpu()) {
     (void)gpu::FreePinned(data_);
   } else {
     std::free(data_);

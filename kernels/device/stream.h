@@ -100,18 +100,18 @@ class Stream {
   DeviceBuffer workspace_;
 };
 
-// Host memory, aligned to 64 bytes, that a GPU copies from and to without waiting (on the CPU plain memory).
-// Movable.
+// Host memory, aligned to 64 bytes, that a GPU copies from and to without waiting, and whose kernels reach it
+// (on the CPU plain memory). Movable; must not outlive its device.
 class HostBuffer {
  public:
   static absl::StatusOr<HostBuffer> Create(Device& device, std::size_t bytes);
   HostBuffer() = default;
   HostBuffer(HostBuffer&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_), pinned_(other.pinned_) {}
+      : device_(other.device_), data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
   HostBuffer& operator=(HostBuffer&& other) noexcept {
+    std::swap(device_, other.device_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
-    std::swap(pinned_, other.pinned_);
     return *this;
   }
   ~HostBuffer();
@@ -123,9 +123,9 @@ class HostBuffer {
   std::size_t bytes() const { return bytes_; }
 
  private:
+  Device* device_ = nullptr;
   void* data_ = nullptr;
   std::size_t bytes_ = 0;
-  bool pinned_ = false;
 };
 
 // Copies and fills in stream order. Pointers are to device memory unless they say host; ranges of one copy

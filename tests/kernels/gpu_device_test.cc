@@ -106,12 +106,38 @@ TEST_F(GpuDeviceTest, CopiesGoThereAndBack) {
   EXPECT_EQ(buffer.as<char>()[7], 'x');
 }
 
+TEST_F(GpuDeviceTest, CountsTheHostsBuffersApart) {
+  const auto device = NewDevice();
+  {
+    HostBuffer first = HostBuffer::Create(*device, 64).value();
+    const HostBuffer second = HostBuffer::Create(*device, 36).value();
+    EXPECT_EQ(device->host_bytes(), 100u);
+    const HostBuffer moved = std::move(first);
+    EXPECT_EQ(device->host_bytes(), 100u);
+    EXPECT_EQ(device->bytes_in_use(), 0u);
+  }
+  EXPECT_EQ(device->host_bytes(), 0u);
+}
+
+TEST_F(GpuDeviceTest, AnEventWaitsForWhatWasRecorded) {
+  const auto device = NewDevice();
+  const auto stream = Stream::Create(*device).value();
+  const Event event = Event::Create(*device).value();
+  EXPECT_TRUE(event.Wait().ok()) << "nothing was recorded";
+  ASSERT_TRUE(stream->Record(event).ok());
+  EXPECT_TRUE(event.Wait().ok());
+  Gpu().fail_from = Gpu().calls + 1;
+  EXPECT_FALSE(event.Wait().ok());
+  EXPECT_FALSE(stream->Record(event).ok());
+}
+
 // Everything that a server does with a device, in the order in which it does it.
 absl::Status UseDevice() {
   MAMBAD_ASSIGN_OR_RETURN(const auto device, Device::Create({.kind = DeviceKind::kCuda, .threads = 1}));
   MAMBAD_ASSIGN_OR_RETURN(const auto stream, Stream::Create(*device));
   MAMBAD_ASSIGN_OR_RETURN(const DeviceBuffer pool, device->Allocate(4096, "state pool", Fill::kZero));
   MAMBAD_ASSIGN_OR_RETURN(const HostBuffer staging, HostBuffer::Create(*device, 64));
+  MAMBAD_ASSIGN_OR_RETURN(const Event event, Event::Create(*device));
   std::memset(staging.as<char>(), 7, 64);
   MAMBAD_RETURN_IF_ERROR(stream->BeginRecording());
   absl::StatusOr<Graph> graph = stream->EndRecording();
@@ -119,6 +145,8 @@ absl::Status UseDevice() {
   MAMBAD_RETURN_IF_ERROR(CopyToDevice(*stream, pool.data(), staging.as<char>(), 64));
   MAMBAD_RETURN_IF_ERROR(stream->Replay(*graph));
   MAMBAD_RETURN_IF_ERROR(CopyToHost(*stream, staging.as<char>(), pool.data(), 64));
+  MAMBAD_RETURN_IF_ERROR(stream->Record(event));
+  MAMBAD_RETURN_IF_ERROR(event.Wait());
   MAMBAD_RETURN_IF_ERROR(device->Overhead().status());
   return stream->Synchronize();
 }
