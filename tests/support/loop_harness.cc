@@ -125,7 +125,7 @@ absl::StatusOr<RequestTicket> LoopHarness::TrySubmit(GenerationRequest request, 
   if (absl::Status status = ledger.Accept(request, now_); !status.ok()) return status;
   auto sink = std::make_shared<TokenSink>(sink_capacity, nullptr);
   sink->Attach(request.candidate_count + 1, [this] { mailbox.Wake(); });
-  const RequestTicket ticket = mailbox.Submit(std::move(request), sink, now_);
+  const RequestTicket ticket = mailbox.Submit(std::move(request), sink, now_).value();
   transcripts.emplace(ticket, Transcript(sink));
   return ticket;
 }

@@ -3,6 +3,9 @@
 // changes every later token, so a test of the engine only compares tokens and state bytes with the plain
 // functions below.
 //
+// It uses its device as a real model does: a batch is copied there, a step (on a GPU a recorded graph) reads
+// it and the slots, and what the step leaves is copied back and waited for.
+//
 // Faults: consuming kPoisonToken makes a state non-finite for good, as a NaN would; FailAfter makes the
 // device fail.
 #ifndef MAMBAD_TESTS_SUPPORT_ORACLE_MODEL_H_
@@ -14,8 +17,10 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/model/model.h"
 #include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 namespace mambad {
 
@@ -37,7 +42,9 @@ class OracleModel : public Model {
   static constexpr uint32_t kPoisonToken = kVocab - 1;
   static constexpr uint64_t kPoisonOneIn = 8;
 
-  explicit OracleModel(ForwardLimits limits = {});
+  explicit OracleModel(ForwardLimits limits = {});  // on the CPU
+  // On the GPU of tests/support/fake_gpu.h. Errors: the GPU's.
+  static absl::StatusOr<std::shared_ptr<OracleModel>> OnGpu(ForwardLimits limits = {});
 
   const ModelInfo& info() const override { return info_; }
   const StateLayout& state_layout() const override { return layout_; }
@@ -62,10 +69,19 @@ class OracleModel : public Model {
   uint64_t forwards() const { return forwards_; }
 
  private:
+  OracleModel(ForwardLimits limits, std::unique_ptr<kernels::Device> device);
+  absl::Status Allocate();
   void Check(const Batch& batch, const StateView& state) const;
+  absl::Status Upload(const Batch& batch);
+  void Step(const Batch& shape, const StateView& view);
 
   const ForwardLimits limits_;
-  std::unique_ptr<kernels::Device> device_;
+  std::unique_ptr<kernels::Device> device_;  // outlives what lives on it
+  std::unique_ptr<kernels::Stream> stream_;
+  kernels::Graph graph_;          // of Step, on a GPU
+  kernels::DeviceBuffer tables_;  // the words of a batch
+  kernels::DeviceBuffer hidden_;  // (tasks) the state that each task asks about
+  kernels::HostBuffer staging_;   // the same, on the host
   ModelInfo info_;
   StateLayout layout_;
   std::optional<uint64_t> fail_after_;

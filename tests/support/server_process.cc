@@ -37,6 +37,12 @@ std::string Value(std::string_view line, std::string_view key) {
 ServerProcess::ServerProcess(const std::vector<std::string>& flags,
                              const std::vector<std::string>& environment)
     : process_(Arguments(flags), environment) {
+  ReadReadyLine();
+}
+
+ServerProcess::ServerProcess(const Program& program) : process_(program.argv) { ReadReadyLine(); }
+
+void ServerProcess::ReadReadyLine() {
   std::optional<std::string> line = process_.ReadLine(kStartTimeout);
   if (!line || !line->starts_with("mambad ready ")) return;
   ready_line_ = *line;
