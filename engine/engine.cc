@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <random>
 #include <thread>
 #include <utility>
@@ -116,7 +117,14 @@ class EngineImpl final : public Engine {
     // A model that runs ahead has two tokens of a candidate under way.
     const size_t deltas = model_->launches_max() > 1 ? 2 : 1;
     sink->Attach(deltas * request.candidate_count + 1, [mailbox = mailbox_] { mailbox->Wake(); });
-    return mailbox_->Submit(std::move(request), std::move(sink), now);
+    const Method method = request.method;
+    const uint64_t tokens = request.input_tokens();
+    const std::optional<RequestTicket> ticket = mailbox_->Submit(std::move(request), std::move(sink), now);
+    if (ticket) return *ticket;
+    const absl::Status lost = DeviceLostError(absl::StatusCode::kUnavailable);
+    ledger_.ReleaseTokens(tokens);
+    ledger_.Finish(method, /*was_running=*/false, lost.code(), absl::ZeroDuration());
+    return lost;
   }
 
   void Cancel(RequestTicket ticket, absl::Status status) override {
@@ -174,16 +182,43 @@ class EngineImpl final : public Engine {
                                                sizeof(OpenRequest)});
     return ledger;
   }
-  bool healthy() const override { return !ledger_.device_lost() && !Hangs(); }
+  bool healthy(absl::Time now) const override { return !ledger_.device_lost() && !Hangs(now); }
+
+  void LoseDevice() override {
+    ledger_.SetDeviceLost();
+    Mailbox::GivenUp left = mailbox_->GiveUp();
+    const auto code_of = [](const Mailbox::Open& open) {
+      return open.taken ? absl::StatusCode::kInternal : absl::StatusCode::kUnavailable;
+    };
+    std::vector<Ledger::GivenUp> requests;
+    for (const Mailbox::Open& open : left.open) requests.push_back({open.method, code_of(open)});
+    ledger_.GiveUp(requests);
+    for (const Mailbox::Open& open : left.open) {
+      open.sink->GiveUp({.status = DeviceLostError(code_of(open)), .usage = {}, .session = {}});
+    }
+    for (Command& command : left.commands) std::visit(Refuse{}, command);
+  }
 
  private:
   // A test that ticks by hand owns the time.
   absl::Time Now() const { return started_ ? absl::Now() : ledger_.last_tick(); }
 
-  bool Hangs() const {
+  // Answers a command that no tick will take up. A request's end comes from its sink.
+  struct Refuse {
+    void operator()(SubmitCommand&) const {}
+    void operator()(DrainCommand& command) const {
+      if (command.drained) command.drained();
+    }
+    template <class Verb>
+    void operator()(Verb& verb) const {
+      verb.done(DeviceLostError(absl::StatusCode::kUnavailable));
+    }
+  };
+
+  bool Hangs(absl::Time now) const {
     const int64_t began = tick_began_ns_.load();
     return began != 0 && options_.device_timeout > absl::ZeroDuration() &&
-           absl::Now() - absl::FromUnixNanos(began) > options_.device_timeout;
+           now - absl::FromUnixNanos(began) > options_.device_timeout;
   }
 
   void Run() {
@@ -200,6 +235,7 @@ class EngineImpl final : public Engine {
   void Post(Verb verb) {
     Command command(std::move(verb));
     if (mailbox_->PostVerb(std::move(command))) return;
+    if (mailbox_->given_up()) return Refuse()(std::get<Verb>(command));
     std::get<Verb>(command).done(
         MakeError(absl::StatusCode::kResourceExhausted, "too many session requests wait",
                   {.reason = reason::kQueueFull, .retry_after = ledger_.RetryAfter()}));

@@ -53,7 +53,7 @@ struct EngineOptions {
   absl::Duration prompt_time_per_tick = absl::Milliseconds(50);
   absl::Duration prompt_time_per_tick_idle = absl::Milliseconds(500);
   absl::Duration stall_timeout = absl::Seconds(30);  // a full sink ends its request after this
-  // A tick that takes longer than this means that the device hangs: healthy() turns false. 0: never.
+  // A tick that takes longer than this means that the device hangs: healthy turns false. 0: never.
   absl::Duration device_timeout = absl::Seconds(60);
 
   uint64_t seed = 0;  // of drawn seeds and session ids; 0: from the system's entropy
@@ -107,8 +107,12 @@ class Engine {
   virtual const EngineOptions& options() const = 0;  // with defaults resolved
   virtual RequestLimits limits() const = 0;
   virtual std::vector<MemoryAddend> MemoryLedger() const = 0;  // weights, state pool, workspace, queues, ...
-  // False once the device failed (every open request has then ended), and while it hangs.
-  virtual bool healthy() const = 0;
+  // False once the device failed (every open request has then ended), and while it hangs at `now`.
+  virtual bool healthy(absl::Time now) const = 0;
+  // Ends what a hanging device left open: every request with DEVICE_LOST and no usage, and every verb that no
+  // tick has taken up. Nothing is accepted or delivered any more, even if the device comes back. No effect on
+  // a second call.
+  virtual void LoseDevice() = 0;
 };
 
 // What one turn of the loop did.

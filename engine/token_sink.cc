@@ -38,17 +38,33 @@ void TokenSink::Push(TokenEvent event) {
   bool was_empty = false;
   {
     std::lock_guard lock(mu_);
-    MAMBAD_CHECK(!ended_);
-    if (IsBounded(event)) {
-      MAMBAD_CHECK(bounded_ < capacity_);
-      ++bounded_;
-    }
-    ended_ = std::holds_alternative<EndEvent>(event);
-    if (ended_) on_room_ = nullptr;
-    was_empty = events_.empty();
-    events_.push_back(std::move(event));
+    if (given_up_) return;
+    was_empty = Append(std::move(event));
   }
   if (was_empty && on_ready_) on_ready_();
+}
+
+void TokenSink::GiveUp(EndEvent end) {
+  bool was_empty = false;
+  {
+    std::lock_guard lock(mu_);
+    was_empty = Append(std::move(end));
+    given_up_ = true;
+  }
+  if (was_empty && on_ready_) on_ready_();
+}
+
+bool TokenSink::Append(TokenEvent event) {
+  MAMBAD_CHECK(!ended_);
+  if (IsBounded(event)) {
+    MAMBAD_CHECK(bounded_ < capacity_);
+    ++bounded_;
+  }
+  ended_ = std::holds_alternative<EndEvent>(event);
+  if (ended_) on_room_ = nullptr;
+  const bool was_empty = events_.empty();
+  events_.push_back(std::move(event));
+  return was_empty;
 }
 
 std::optional<TokenEvent> TokenSink::Pop() {

@@ -7,9 +7,10 @@
 // and End always fit (at most 3 + candidate_count of them exist per request), so the end of a request is
 // never lost.
 //
-// Threads: Attach, HasRoom and Push belong to the engine; Pop to one reader at a time, on any thread. The
-// callbacks run outside the lock: `on_ready` on the engine thread after a push into an empty ring, `on_room`
-// on the reader's thread. Neither may block. The engine holds the sink from Submit to the End event.
+// Threads: Attach, HasRoom and Push belong to the engine; Pop to one reader at a time, on any thread; GiveUp
+// to any. The callbacks run outside the lock: `on_ready` on the thread that pushed into an empty ring,
+// `on_room` on the reader's thread. Neither may block. The engine holds the sink from Submit to the End
+// event.
 #ifndef MAMBAD_ENGINE_TOKEN_SINK_H_
 #define MAMBAD_ENGINE_TOKEN_SINK_H_
 
@@ -38,11 +39,16 @@ class TokenSink {
   bool HasRoom(size_t events);
   // REQUIRES: HasRoom(1), or an event that always fits; nothing after End.
   void Push(TokenEvent event);
+  // The End of a request whose engine hangs; what that pushes later is dropped. REQUIRES: no End yet.
+  void GiveUp(EndEvent end);
 
   // Reader side. The oldest event, or none.
   std::optional<TokenEvent> Pop();
 
  private:
+  // Whether the ring was empty. REQUIRES: mu_ is held.
+  bool Append(TokenEvent event);
+
   const std::function<void()> on_ready_;
 
   std::mutex mu_;
@@ -52,6 +58,7 @@ class TokenSink {
   size_t bounded_ = 0;             // guarded by mu_; Deltas and PromptLogprobs in events_
   size_t wanted_ = 0;              // guarded by mu_; room that the engine waits for, 0: none
   bool ended_ = false;             // guarded by mu_
+  bool given_up_ = false;          // guarded by mu_
 };
 
 }  // namespace mambad

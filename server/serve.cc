@@ -160,12 +160,22 @@ void PrintReady(const Server& server, const ServeOptions& options, const Serving
 // Waits for a signal while the engine is well. True: a signal; false: the device was lost.
 bool WaitForSignal(const Engine& engine, StopSignals* signals) {
   while (!signals->Wait(kPoll)) {
-    if (!engine.healthy()) return false;
+    if (!engine.healthy(absl::Now())) return false;
   }
   return true;
 }
 
-void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* signals) {
+// Every open call gets its status, then the process ends.
+[[noreturn]] void EndOnLostDevice(Server* server, StopSignals* signals) {
+  Log(LogLevel::kError, "the device was lost");
+  server->MarkUnhealthy();
+  StartWatchdog(kCallsEnd + kShutdownHangs, kExitDeviceLost, signals);
+  server->ShutDown(absl::Now() + kCallsEnd);
+  ExitNow(kExitDeviceLost);
+}
+
+void DrainAndShutDown(const ServeOptions& options, const Engine& engine, Server* server,
+                      StopSignals* signals) {
   Log(LogLevel::kInfo, "draining", {{"timeout", absl::FormatDuration(options.drain_timeout)}});
   const auto drained = std::make_shared<std::atomic<bool>>(false);
   server->Drain(absl::Now() + options.drain_timeout, [drained] { drained->store(true); });
@@ -175,6 +185,7 @@ void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* 
       Log(LogLevel::kWarning, "second signal: the process ends at once");
       ExitNow(kExitFailure);
     }
+    if (!engine.healthy(absl::Now())) EndOnLostDevice(server, signals);
   }
   StartWatchdog(kSmallCallsEnd + kShutdownHangs, kExitFailure, signals);
   server->ShutDown(absl::Now() + kSmallCallsEnd);
@@ -183,7 +194,9 @@ void DrainAndShutDown(const ServeOptions& options, Server* server, StopSignals* 
 
 }  // namespace
 
-int RunServe(const ServeOptions& options) {
+int RunServe(const ServeOptions& options) { return RunServe(options, MakeServing); }
+
+int RunServe(const ServeOptions& options, const MakeServingFn& make_serving) {
   StopSignals signals;
   if (const absl::Status status = CheckServeOptions(options); !status.ok()) return FailWith(status);
   InitLog(options.log_format, options.log_level);
@@ -200,7 +213,7 @@ int RunServe(const ServeOptions& options) {
     return FailWith(server.status());
   }
 
-  auto loading = std::async(std::launch::async, MakeServing, options);
+  auto loading = std::async(std::launch::async, make_serving, options);
   while (loading.wait_for(std::chrono::milliseconds(0)) != std::future_status::ready) {
     if (signals.Wait(kPoll)) ExitNow(kExitOk);
   }
@@ -215,14 +228,9 @@ int RunServe(const ServeOptions& options) {
   (*server)->Serve(*serving);
   PrintReady(**server, options, **serving);
 
-  if (!WaitForSignal(*(*serving)->engine, &signals)) {
-    Log(LogLevel::kError, "the device was lost");
-    (*server)->MarkUnhealthy();
-    StartWatchdog(kCallsEnd + kShutdownHangs, kExitDeviceLost, &signals);
-    (*server)->ShutDown(absl::Now() + kCallsEnd);
-    ExitNow(kExitDeviceLost);
-  }
-  DrainAndShutDown(options, server->get(), &signals);
+  const Engine& engine = *(*serving)->engine;
+  if (!WaitForSignal(engine, &signals)) EndOnLostDevice(server->get(), &signals);
+  DrainAndShutDown(options, engine, server->get(), &signals);
   Log(LogLevel::kInfo, "stopped");
   FinishLog();
   return kExitOk;

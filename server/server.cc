@@ -127,6 +127,7 @@ bool Server::HasOpenCalls() const { return parts_->backend.open_calls() > 0; }
 void Server::MarkUnhealthy() {
   parts_->healthy.store(false);
   SetServing(false);
+  if (const auto serving = parts_->backend.serving(); serving.ok()) (*serving)->engine->LoseDevice();
 }
 
 void Server::ShutDown(absl::Time deadline) {

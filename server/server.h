@@ -44,7 +44,8 @@ class Server {
   void Drain(absl::Time deadline, std::function<void()> drained);
   // Whether a generation call has not had its status yet: it lags behind the engine's end of the request.
   bool HasOpenCalls() const;
-  // The device was lost: health says NOT_SERVING, /healthz 503.
+  // The device was lost: health says NOT_SERVING, /healthz 503, and every call that is open gets its status,
+  // whether or not the device still answers.
   void MarkUnhealthy();
 
   // Ends every call that is still open at `deadline` and waits for them. May hang when gRPC does: the caller

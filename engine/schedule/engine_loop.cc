@@ -38,6 +38,7 @@ EngineLoop::~EngineLoop() { MAMBAD_CHECK(open_.empty() && sessions_.size() == 0 
 TickReport EngineLoop::Tick(absl::Time now) {
   now_ = now;
   ++tick_;
+  if (mailbox_.given_up()) LoseDevice(absl::UnavailableError("it came back too late"));
   uint32_t decode_rows = 0;
   if (step_) {
     decode_rows = CollectStep(/*follow=*/true);
@@ -149,10 +150,11 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
   }
   timers_.Erase(request.ticket);
   queue_timers_.Erase(request.ticket);
-  mailbox_.Close(request.ticket);
   ReleasePrompt(request);
-  ledger_.Finish(request.request.method, was_running, end.status.code(), now_ - request.request.arrival);
-  request.sink->Push(std::move(end));
+  if (mailbox_.Close(request.ticket)) {
+    ledger_.Finish(request.request.method, was_running, end.status.code(), now_ - request.request.arrival);
+    request.sink->Push(std::move(end));
+  }
   const auto entry = open_.find(request.ticket);
   ended_.push_back(std::move(entry->second));
   open_.erase(entry);

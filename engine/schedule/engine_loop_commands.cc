@@ -165,6 +165,8 @@ absl::StatusOr<SessionInfo> EngineLoop::Delete(const DeleteSessionRequest& reque
 }
 
 absl::StatusOr<SessionInfo> EngineLoop::Fork(const ForkSessionRequest& request) {
+  // Before the source: the loss has poisoned those that it left half undone.
+  if (device_lost_) return DeviceLostError(absl::StatusCode::kUnavailable);
   MAMBAD_ASSIGN_OR_RETURN(const Session* source, sessions_.Find(request.source_id));
   if (source->poisoned) return PoisonedSession();
   MAMBAD_ASSIGN_OR_RETURN(

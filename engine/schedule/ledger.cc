@@ -1,6 +1,7 @@
 #include "engine/schedule/ledger.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/error.h"
 #include "kernels/base/check.h"
@@ -106,6 +107,7 @@ bool Ledger::device_lost() const {
 
 void Ledger::Start(absl::Duration queue_time) {
   std::lock_guard lock(mu_);
+  if (given_up_) return;
   MAMBAD_CHECK(stats_.requests_waiting > 0);
   --stats_.requests_waiting;
   ++stats_.requests_running;
@@ -120,7 +122,7 @@ void Ledger::ReleaseTokens(uint64_t tokens) {
 
 void Ledger::Finish(Method method, bool was_running, absl::StatusCode code, absl::Duration duration) {
   std::lock_guard lock(mu_);
-  uint64_t& from = was_running ? stats_.requests_running : stats_.requests_waiting;
+  uint64_t& from = was_running && !given_up_ ? stats_.requests_running : stats_.requests_waiting;
   MAMBAD_CHECK(from > 0);
   --from;
   ++CountOf(stats_.requests_finished, method, code);
@@ -130,6 +132,15 @@ void Ledger::Finish(Method method, bool was_running, absl::StatusCode code, absl
 void Ledger::FinishCandidate(FinishReason reason) {
   std::lock_guard lock(mu_);
   ++stats_.generations_finished[static_cast<size_t>(reason)];
+}
+
+void Ledger::GiveUp(std::span<const GivenUp> requests) {
+  std::lock_guard lock(mu_);
+  given_up_ = true;
+  stats_.requests_waiting += std::exchange(stats_.requests_running, 0);
+  MAMBAD_CHECK(requests.size() <= stats_.requests_waiting);
+  stats_.requests_waiting -= requests.size();
+  for (const GivenUp& request : requests) ++CountOf(stats_.requests_finished, request.method, request.code);
 }
 
 void Ledger::CountDecode(uint64_t rows, uint64_t tokens_emitted, absl::Duration wall) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
+#include <span>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -56,6 +57,13 @@ class Ledger {
   // Waiting or running to finished.
   void Finish(Method method, bool was_running, absl::StatusCode code, absl::Duration duration);
   void FinishCandidate(FinishReason reason);
+  // Waiting or running to finished, for one request each, while the engine thread hangs: what that says of
+  // them later changes nothing, and what is left counts as waiting.
+  struct GivenUp {
+    Method method;
+    absl::StatusCode code;
+  };
+  void GiveUp(std::span<const GivenUp> requests);
 
   // What one forward pass did.
   void CountDecode(uint64_t rows, uint64_t tokens_emitted, absl::Duration wall);
@@ -86,6 +94,7 @@ class Ledger {
   uint64_t tokens_ = 0;                       // guarded by mu_; of prompts that are kept
   bool draining_ = false;                     // guarded by mu_
   bool device_lost_ = false;                  // guarded by mu_
+  bool given_up_ = false;                     // guarded by mu_
   absl::Time last_tick_ = absl::UnixEpoch();  // guarded by mu_
 };
 

@@ -6,10 +6,12 @@
 
 namespace mambad {
 
-RequestTicket Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink, absl::Time now) {
+std::optional<RequestTicket> Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
+                                             absl::Time now) {
   std::lock_guard lock(mu_);
+  if (given_up_) return std::nullopt;
   const RequestTicket ticket = ++last_ticket_;
-  open_.emplace(ticket, false);
+  open_.emplace(ticket, Open{.method = request.method, .sink = sink});
   commands_.push_back(SubmitCommand{
       .ticket = ticket, .request = std::move(request), .sink = std::move(sink), .accepted_at = now});
   awake_ = true;
@@ -19,7 +21,7 @@ RequestTicket Mailbox::Submit(GenerationRequest request, std::shared_ptr<TokenSi
 
 bool Mailbox::PostVerb(Command&& command) {
   std::lock_guard lock(mu_);
-  if (verbs_ >= kVerbsMax) return false;
+  if (given_up_ || verbs_ >= kVerbsMax) return false;
   ++verbs_;
   commands_.push_back(std::move(command));
   awake_ = true;
@@ -38,8 +40,8 @@ void Mailbox::Cancel(RequestTicket ticket, absl::Status status) {
   MAMBAD_CHECK(!status.ok());
   std::lock_guard lock(mu_);
   const auto open = open_.find(ticket);
-  if (open == open_.end() || open->second) return;
-  open->second = true;
+  if (open == open_.end() || open->second.cancelled) return;
+  open->second.cancelled = true;
   cancels_.push_back({.ticket = ticket, .status = std::move(status)});
   awake_ = true;
   changed_.notify_one();
@@ -54,6 +56,9 @@ void Mailbox::Wake() {
 Mailbox::Taken Mailbox::TakeAll() {
   std::lock_guard lock(mu_);
   Taken taken;
+  for (const Command& command : commands_) {
+    if (const auto* submit = std::get_if<SubmitCommand>(&command)) open_.at(submit->ticket).taken = true;
+  }
   taken.commands.swap(commands_);
   taken.cancels.swap(cancels_);
   verbs_ = 0;
@@ -66,9 +71,11 @@ bool Mailbox::awake() {
   return awake_;
 }
 
-void Mailbox::Close(RequestTicket ticket) {
+bool Mailbox::Close(RequestTicket ticket) {
   std::lock_guard lock(mu_);
-  MAMBAD_CHECK(open_.erase(ticket) == 1);
+  const bool was_open = open_.erase(ticket) == 1;
+  MAMBAD_CHECK(was_open || given_up_);
+  return was_open;
 }
 
 void Mailbox::WaitUntil(absl::Time time) {
@@ -79,6 +86,22 @@ void Mailbox::WaitUntil(absl::Time time) {
   } else {
     changed_.wait_until(lock, absl::ToChronoTime(time), awake);
   }
+}
+
+Mailbox::GivenUp Mailbox::GiveUp() {
+  std::lock_guard lock(mu_);
+  given_up_ = true;
+  GivenUp result;
+  for (auto& [ticket, open] : open_) result.open.push_back(std::move(open));
+  open_.clear();
+  result.commands.swap(commands_);
+  cancels_.clear();
+  return result;
+}
+
+bool Mailbox::given_up() const {
+  std::lock_guard lock(mu_);
+  return given_up_;
 }
 
 }  // namespace mambad

@@ -15,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -61,9 +62,10 @@ class Mailbox {
  public:
   static constexpr size_t kVerbsMax = 4096;
 
-  // A new ticket whose request is now open, and in the queue.
-  RequestTicket Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink, absl::Time now);
-  // False when kVerbsMax commands wait: then `command` is untouched.
+  // A new ticket whose request is now open, and in the queue. None after GiveUp.
+  std::optional<RequestTicket> Submit(GenerationRequest request, std::shared_ptr<TokenSink> sink,
+                                      absl::Time now);
+  // False when kVerbsMax commands wait, and after GiveUp: then `command` is untouched.
   bool PostVerb(Command&& command);
   void PostDrain(DrainCommand command);
   // Ignored unless the ticket is open and was not cancelled yet. REQUIRES: status is not OK.
@@ -81,21 +83,37 @@ class Mailbox {
   Taken TakeAll();
   // Whether anything was posted, or Wake called, since the last TakeAll.
   bool awake();
-  // The request has ended: later cancels are ignored.
-  void Close(RequestTicket ticket);
+  // The request ends: later cancels are ignored. False: GiveUp has ended it.
+  bool Close(RequestTicket ticket);
   // Sleeps until something is posted, Wake is called, or `time` has come. What was posted before the call
   // counts.
   void WaitUntil(absl::Time time);
 
+  struct Open {
+    Method method;
+    std::shared_ptr<TokenSink> sink;
+    bool taken = false;
+    bool cancelled = false;
+  };
+  struct GivenUp {
+    std::vector<Open> open;
+    std::deque<Command> commands;  // those of open requests that were not taken among them
+  };
+  // The engine thread hangs: whoever calls this ends what was open and answers the commands that wait.
+  // Nothing is taken from now on.
+  GivenUp GiveUp();
+  bool given_up() const;
+
  private:
-  std::mutex mu_;
+  mutable std::mutex mu_;
   std::condition_variable changed_;
   bool awake_ = false;                             // guarded by mu_
   RequestTicket last_ticket_ = 0;                  // guarded by mu_
   std::deque<Command> commands_;                   // guarded by mu_
   size_t verbs_ = 0;                               // guarded by mu_; among commands_
   std::vector<Cancellation> cancels_;              // guarded by mu_
-  absl::flat_hash_map<RequestTicket, bool> open_;  // guarded by mu_; whether it was cancelled
+  absl::flat_hash_map<RequestTicket, Open> open_;  // guarded by mu_
+  bool given_up_ = false;                          // guarded by mu_
 };
 
 }  // namespace mambad

@@ -168,7 +168,7 @@ TEST_F(MambactlTest, UnaryAndStreamSayTheSame) {
   const Json unary = Json::parse(Run({"generate", "--prompt", "x", "--unary", "--json"}).out, nullptr, false);
   EXPECT_EQ(stream["text"], unary["text"]);
   EXPECT_EQ(stream["token_ids"], unary["token_ids"]);
-  EXPECT_EQ(Run({"generate", "--prompt", "x", "--unary"}).out, stream["text"]);
+  EXPECT_EQ(Run({"generate", "--prompt", "x", "--unary"}).out, stream["text"].get<std::string>());
 }
 
 TEST_F(MambactlTest, CandidatesComeWholeAndInOrder) {

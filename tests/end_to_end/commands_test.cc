@@ -58,11 +58,12 @@ TEST(CommandsTest, RunSaysWhatTheServerSays) {
   grpc::ClientContext context;
   v1::GenerateResponse response;
   ASSERT_TRUE(stub->Generate(&context, request, &response).ok());
-  EXPECT_EQ(response.candidates(0).text(), run["text"]);
+  EXPECT_EQ(response.candidates(0).text(), run["text"].get<std::string>());
   const std::vector<uint32_t> ids(response.candidates(0).token_ids().begin(),
                                   response.candidates(0).token_ids().end());
   EXPECT_EQ(json(ids), run["token_ids"]);
-  EXPECT_EQ(v1::FinishReason_Name(response.candidates(0).finish_reason()), run["finish_reason"]);
+  EXPECT_EQ(v1::FinishReason_Name(response.candidates(0).finish_reason()),
+            run["finish_reason"].get<std::string>());
   EXPECT_EQ(response.usage().session_position(), run["usage"]["session_position"]);
 }
 

@@ -18,6 +18,7 @@
 #include "mambad/v1/generation.grpc.pb.h"
 #include "tests/support/process.h"
 #include "tests/support/server_process.h"
+#include "tests/support/test_device.h"
 
 namespace mambad::testing {
 namespace {
@@ -71,8 +72,9 @@ TEST(ServeTest, SaysWhenItIsReadyAndWhere) {
   ASSERT_TRUE(server.ready()) << server.process().Errors();
   EXPECT_TRUE(std::regex_match(
       server.ready_line(),
-      std::regex(R"(mambad ready grpc=127\.0\.0\.1:\d+ http=127\.0\.0\.1:\d+ model=models/mamba-tales )"
-                 R"(device=cpu slots=\d+)")))
+      std::regex(
+          R"(mambad ready grpc=127\.0\.0\.1:\d+ http=127\.0\.0\.1:\d+ model=models/mamba-tales device=)" +
+          std::string(TestDeviceName()) + R"( slots=\d+)")))
       << server.ready_line();
   EXPECT_EQ(server.Stop(kPatience), 0);
   EXPECT_NE(server.process().Errors().find("\"user\":\"total\""), std::string::npos) << "no memory ledger";

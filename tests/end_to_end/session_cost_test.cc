@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,9 @@ double Median(std::vector<double> sample) {
 
 // The value of a counter without labels other than the model's, summed over its lines.
 double Metric(const ServerProcess& server, const std::string& name) {
-  const std::string text = server.Get("/metrics").value_or("");
+  const std::optional<std::string> answer = server.Get("/metrics");
+  EXPECT_TRUE(answer.has_value()) << "/metrics does not answer";
+  const std::string text = answer.value_or("");
   double sum = 0;
   for (size_t at = text.find("\n" + name + "{"); at != std::string::npos;
        at = text.find("\n" + name + "{", at + 1))

@@ -50,6 +50,27 @@ TEST(LedgerTest, KeepsEveryRequestInExactlyOnePlace) {
   EXPECT_EQ(stats.request_duration.sum, 3);
 }
 
+TEST(LedgerTest, GivingUpKeepsTheSumWhateverTheEngineSaysLater) {
+  Ledger ledger(10, 100, 8, 64);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(ledger.Accept(Request(1), kNow).ok());
+  ledger.Start(absl::ZeroDuration());
+  const Ledger::GivenUp given_up[] = {{Method::kGenerate, absl::StatusCode::kInternal},
+                                      {Method::kScore, absl::StatusCode::kUnavailable}};
+  ledger.GiveUp(given_up);
+  ledger.Start(absl::ZeroDuration());  // of one that has been given up
+  EngineStats stats = ledger.Stats();
+  EXPECT_EQ(stats.requests_running + stats.requests_waiting, 1u);
+  EXPECT_EQ(stats.requests_finished[static_cast<int>(Method::kGenerate)]
+                                   [static_cast<int>(absl::StatusCode::kInternal)],
+            1u);
+  EXPECT_EQ(stats.requests_finished[static_cast<int>(Method::kScore)]
+                                   [static_cast<int>(absl::StatusCode::kUnavailable)],
+            1u);
+  ledger.Finish(Method::kGenerate, /*was_running=*/true, absl::StatusCode::kOk, absl::ZeroDuration());
+  stats = ledger.Stats();
+  EXPECT_EQ(stats.requests_running + stats.requests_waiting, 0u);
+}
+
 TEST(LedgerTest, RefusesADeadlineBeforeThePredictedStart) {
   Ledger ledger(10, 100, 4, 64);
   GenerationRequest request = Request(1);

@@ -37,8 +37,8 @@ TEST(MailboxTest, BoundsVerbsAndLeavesARefusedOneWhole) {
 TEST(MailboxTest, PassesOnTheFirstCancelOfEachOpenRequest) {
   const absl::Status cancelled = absl::CancelledError();
   Mailbox mailbox;
-  const RequestTicket first = mailbox.Submit({}, nullptr, absl::UnixEpoch());
-  const RequestTicket second = mailbox.Submit({}, nullptr, absl::UnixEpoch());
+  const RequestTicket first = mailbox.Submit({}, nullptr, absl::UnixEpoch()).value();
+  const RequestTicket second = mailbox.Submit({}, nullptr, absl::UnixEpoch()).value();
   EXPECT_NE(first, second);
   mailbox.Cancel(first, absl::ResourceExhaustedError("too large"));
   mailbox.Cancel(first, cancelled);
@@ -48,9 +48,26 @@ TEST(MailboxTest, PassesOnTheFirstCancelOfEachOpenRequest) {
   EXPECT_EQ(taken.cancels[0].ticket, first);
   EXPECT_EQ(taken.cancels[0].status, absl::ResourceExhaustedError("too large"));
   mailbox.Cancel(first, cancelled);
-  mailbox.Close(second);
+  EXPECT_TRUE(mailbox.Close(second));
   mailbox.Cancel(second, cancelled);
   EXPECT_TRUE(mailbox.TakeAll().cancels.empty());
+}
+
+TEST(MailboxTest, GivingUpHandsOverWhatIsOpenAndTakesNothingMore) {
+  Mailbox mailbox;
+  const RequestTicket taken = mailbox.Submit({}, nullptr, absl::UnixEpoch()).value();
+  mailbox.TakeAll();
+  mailbox.Submit({.method = Method::kScore}, nullptr, absl::UnixEpoch());
+  ASSERT_TRUE(mailbox.PostVerb(GetCommand{{"a"}, absl::InfiniteFuture(), nullptr}));
+  const Mailbox::GivenUp left = mailbox.GiveUp();
+  ASSERT_EQ(left.open.size(), 2u);
+  for (const Mailbox::Open& open : left.open) EXPECT_EQ(open.taken, open.method != Method::kScore);
+  EXPECT_EQ(left.commands.size(), 2u);
+  EXPECT_FALSE(mailbox.Close(taken)) << "its end is another's";
+  EXPECT_FALSE(mailbox.Submit({}, nullptr, absl::UnixEpoch()).has_value());
+  EXPECT_FALSE(mailbox.PostVerb(GetCommand{{"a"}, absl::InfiniteFuture(), nullptr}));
+  EXPECT_TRUE(mailbox.TakeAll().commands.empty());
+  EXPECT_TRUE(mailbox.GiveUp().open.empty());
 }
 
 TEST(MailboxTest, WaitReturnsForWhatWasPostedBefore) {

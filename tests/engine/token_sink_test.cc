@@ -25,6 +25,17 @@ TEST(TokenSinkTest, HandsOutEventsInOrder) {
   EXPECT_FALSE(sink.Pop().has_value());
 }
 
+TEST(TokenSinkTest, DropsWhatComesAfterItWasGivenUp) {
+  TokenSink sink(8, nullptr);
+  sink.Push(Delta(1));
+  sink.GiveUp({.status = absl::InternalError("lost"), .usage = {}, .session = {}});
+  sink.Push(Delta(2));
+  sink.Push(EndEvent{});
+  EXPECT_TRUE(std::holds_alternative<DeltaEvent>(*sink.Pop()));
+  EXPECT_TRUE(absl::IsInternal(std::get<EndEvent>(*sink.Pop()).status));
+  EXPECT_FALSE(sink.Pop().has_value());
+}
+
 TEST(TokenSinkTest, BoundsDeltasAndAlwaysTakesTheRest) {
   TokenSink sink(2, nullptr);
   sink.Attach(1, nullptr);

@@ -280,7 +280,8 @@ TEST(ConvertTest, ShowsHalfACharacterAsAReplacement) {
 
 TEST(ConvertTest, LeavesAMissingPredictionUnset) {
   ScoredEvent event;
-  event.logprobs = {{.token_id = 3, .logprob = kNaN}, {.token_id = 4, .logprob = -2}};
+  event.logprobs.push_back({.token_id = 3, .logprob = kNaN});
+  event.logprobs.push_back({.token_id = 4, .logprob = -2});
   v1::ScoreResponse response;
   ToProto(event, TokenView(), &response);
   EXPECT_FALSE(response.logprobs(0).has_logprob());

@@ -17,6 +17,7 @@
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "tests/support/in_process_server.h"
+#include "tests/support/test_device.h"
 
 namespace mambad::testing {
 namespace {
@@ -285,7 +286,7 @@ TEST_F(ServerTest, DescribesModelAndServer) {
   EXPECT_EQ(models.models(0).vocab_size(), 4096u);
   EXPECT_TRUE(models.models(0).has_tokenizer());
   EXPECT_GT(models.models(0).state_bytes(), 0u);
-  EXPECT_EQ(info.device(), "cpu");
+  EXPECT_EQ(info.device(), TestDeviceName());
   EXPECT_EQ(info.limits().state_slots(), kSlots);
   EXPECT_GE(info.memory_size(), 3);
   grpc::ClientContext context;

@@ -108,7 +108,8 @@ class FakeEngine : public Engine {
   const EngineOptions& options() const override { return options_; }
   RequestLimits limits() const override { return limits_; }
   std::vector<MemoryAddend> MemoryLedger() const override { return {}; }
-  bool healthy() const override { return true; }
+  bool healthy(absl::Time) const override { return true; }
+  void LoseDevice() override {}
 
  private:
   const RequestLimits limits_;

@@ -1,5 +1,10 @@
 // A GPU made of host memory: takes the place of kernels/device/gpu_api_*. It can lack a driver or a device,
-// refuse memory, and fail at any call; what it handed out and did not get back is counted.
+// refuse memory, fail at any call, and stop answering; what it handed out and did not get back is counted.
+//
+// From its first failure on, its memory can be neither read nor written (whoever tries dies), and what copies
+// had brought to pinned memory is overwritten: nothing that comes from a lost device goes unnoticed.
+//
+// Threads: any, but for what a test sets and reads, which is for when no other thread uses the GPU.
 #ifndef MAMBAD_TESTS_SUPPORT_FAKE_GPU_H_
 #define MAMBAD_TESTS_SUPPORT_FAKE_GPU_H_
 
@@ -27,14 +32,26 @@ struct FakeGpu {
   // From this call on (1 is the next one) everything fails, as on a lost device; giving back works. None:
   // never.
   std::optional<uint64_t> fail_from;
+  // The first Synchronize from this call on does not return before EndGpuHang. None: never.
+  std::optional<uint64_t> hang_from;
   uint64_t calls = 0;
+  bool failed = false;  // some call has
 
   // What is out: allocations of both kinds, streams, events, graphs.
   int64_t outstanding = 0;
+
+  bool hangs = false;  // some Synchronize waits
+  std::optional<kernels::gpu::Code> hang_ends_with;
 };
 
 // The one that the calls of the process reach. Tests start by assigning a fresh one.
 FakeGpu& Gpu();
+
+// For while other threads use it.
+bool GpuHasFailed();
+bool GpuHangs();
+// Lets what hangs return `code`; all later calls too, if it is a failure.
+void EndGpuHang(kernels::gpu::Code code);
 
 }  // namespace mambad
 

@@ -15,10 +15,10 @@
 namespace mambad::testing {
 
 std::shared_ptr<Serving> LoadServing(const std::string& model_folder, const EngineOptions& options) {
-  absl::StatusOr<LoadedModel> loaded = LoadModel(
-      {.model = model_folder,
-       .device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu,
-       .threads = 1});
+  absl::StatusOr<LoadedModel> loaded =
+      LoadModel({.model = model_folder,
+                 .device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu,
+                 .threads = 1});
   MAMBAD_CHECK(loaded.ok());
   std::shared_ptr<const Tokenizer> tokenizer;
   if (!loaded->tokenizer_path.empty()) {

@@ -126,7 +126,7 @@ absl::StatusOr<RequestTicket> LoopHarness::TrySubmit(GenerationRequest request, 
   auto sink = std::make_shared<TokenSink>(sink_capacity, nullptr);
   const size_t deltas = model->launches_max() > 1 ? 2 : 1;
   sink->Attach(deltas * request.candidate_count + 1, [this] { mailbox.Wake(); });
-  const RequestTicket ticket = mailbox.Submit(std::move(request), sink, now_);
+  const RequestTicket ticket = mailbox.Submit(std::move(request), sink, now_).value();
   transcripts.emplace(ticket, Transcript(sink));
   return ticket;
 }

@@ -4,8 +4,10 @@
 #include <bit>
 #include <cstring>
 #include <set>
+#include <utility>
 
 #include "kernels/base/check.h"
+#include "kernels/base/status_macros.h"
 
 namespace mambad {
 namespace {
@@ -104,12 +106,28 @@ LogitsResult Answer(const OracleState& state, const LogitsTask& task) {
   return result;
 }
 
-}  // namespace
-
-OracleModel::OracleModel(ForwardLimits limits, Ahead ahead) : limits_(limits), ahead_(ahead) {
+std::unique_ptr<kernels::Device> OnCpu() {
   absl::StatusOr<std::unique_ptr<kernels::Device>> device = kernels::Device::Create({.threads = 1});
   MAMBAD_CHECK(device.ok());
-  device_ = *std::move(device);
+  return *std::move(device);
+}
+
+}  // namespace
+
+OracleModel::OracleModel(ForwardLimits limits, Ahead ahead) : OracleModel(limits, ahead, OnCpu()) {
+  MAMBAD_CHECK(Allocate().ok());
+}
+
+absl::StatusOr<std::shared_ptr<OracleModel>> OracleModel::OnGpu(ForwardLimits limits, Ahead ahead) {
+  MAMBAD_ASSIGN_OR_RETURN(auto device,
+                          kernels::Device::Create({.kind = kernels::DeviceKind::kCuda, .threads = 1}));
+  std::shared_ptr<OracleModel> model(new OracleModel(limits, ahead, std::move(device)));
+  MAMBAD_RETURN_IF_ERROR(model->Allocate());
+  return model;
+}
+
+OracleModel::OracleModel(ForwardLimits limits, Ahead ahead, std::unique_ptr<kernels::Device> device)
+    : limits_(limits), ahead_(ahead), device_(std::move(device)) {
   info_.model_type = "oracle";
   info_.precision = "f32";
   info_.vocab_size = kVocab;
@@ -126,6 +144,20 @@ OracleModel::OracleModel(ForwardLimits limits, Ahead ahead) : limits_(limits), a
   layout_.d_model = 2;
   layout_.bytes = sizeof(OracleState);
   layout_.stride = 64;
+}
+
+absl::Status OracleModel::Allocate() {
+  const size_t words = 2 * size_t{limits_.decode_rows} + 3 * size_t{limits_.prompt_tokens} + 1 +
+                       2 * size_t{limits_.logits_tasks()};
+  MAMBAD_ASSIGN_OR_RETURN(stream_, kernels::Stream::Create(*device_));
+  MAMBAD_ASSIGN_OR_RETURN(tables_, device_->Allocate(words * sizeof(uint32_t), "workspace"));
+  MAMBAD_ASSIGN_OR_RETURN(hidden_,
+                          device_->Allocate(limits_.logits_tasks() * sizeof(OracleState), "workspace"));
+  MAMBAD_ASSIGN_OR_RETURN(staging_, kernels::HostBuffer::Create(*device_, hidden_.bytes()));
+  if (!device_->is_gpu()) return absl::OkStatus();
+  MAMBAD_RETURN_IF_ERROR(stream_->BeginRecording());
+  MAMBAD_ASSIGN_OR_RETURN(graph_, stream_->EndRecording());
+  return absl::OkStatus();
 }
 
 OracleState OracleModel::Consume(const OracleState& state, uint32_t token, bool as_prompt) {
@@ -190,8 +222,7 @@ absl::Status OracleModel::Forward(const Batch& batch, const StateView& view,
   ++forwards_;
   MAMBAD_CHECK(steps_.empty());
   if (Fails()) return absl::InternalError("the oracle was told to fail");
-  Run(batch, view, results);
-  return absl::OkStatus();
+  return Run(batch, view, results);
 }
 
 absl::Status OracleModel::Launch(const Batch& batch, const StateView& view) {
@@ -199,27 +230,27 @@ absl::Status OracleModel::Launch(const Batch& batch, const StateView& view) {
   MAMBAD_CHECK(!batch.decode_slots.empty() && batch.chunk_slots.empty());
   MAMBAD_CHECK(batch.logits.size() == batch.decode_slots.size());
   MAMBAD_CHECK(batch.stop_offsets.empty() || batch.stop_offsets.size() == batch.decode_slots.size() + 1);
-  Step& step = steps_.emplace_back(Step{.batch = batch, .sampling = {}, .view = view, .results = {}});
+  LaunchedStep& step =
+      steps_.emplace_back(LaunchedStep{.batch = batch, .sampling = {}, .view = view, .results = {}});
   for (LogitsTask& task : step.batch.logits) {
     MAMBAD_CHECK(task.source == LogitsSource::kDecodeRow && !task.target);
     if (task.sampling != nullptr) task.sampling = &step.sampling.emplace_back(*task.sampling);
   }
-  if (ahead_ == Ahead::kEarly) RunStep(&step);
-  return absl::OkStatus();
+  return ahead_ == Ahead::kEarly ? RunStep(&step) : absl::OkStatus();
 }
 
 absl::Status OracleModel::Collect(std::vector<LogitsResult>* results) {
   ++forwards_;
   MAMBAD_CHECK(!steps_.empty());
-  Step& step = steps_.front();
+  LaunchedStep& step = steps_.front();
   if (Fails()) return absl::InternalError("the oracle was told to fail");
-  if (ahead_ == Ahead::kLate) RunStep(&step);
+  if (ahead_ == Ahead::kLate) MAMBAD_RETURN_IF_ERROR(RunStep(&step));
   *results = std::move(step.results);
   steps_.pop_front();
   return absl::OkStatus();
 }
 
-void OracleModel::RunStep(Step* step) {
+absl::Status OracleModel::RunStep(LaunchedStep* step) {
   const Batch& from = step->batch;
   Batch rows;  // those that are not retired
   std::deque<SamplingRow> sampling;
@@ -248,45 +279,89 @@ void OracleModel::RunStep(Step* step) {
     places.push_back(i);
   }
   std::vector<LogitsResult> results;
-  Run(rows, step->view, &results);
+  MAMBAD_RETURN_IF_ERROR(Run(rows, step->view, &results));
   for (size_t i = 0; i < places.size(); ++i) {
     drawn_[rows.decode_slots[i]] = results[i].token;
     step->results[places[i]] = std::move(results[i]);
   }
+  return absl::OkStatus();
 }
 
-void OracleModel::Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results) {
+absl::Status OracleModel::Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results) {
   Check(batch, view);
-  std::vector<OracleState> before;
+  MAMBAD_RETURN_IF_ERROR(Upload(batch));
+  if (stream_->on_gpu()) MAMBAD_RETURN_IF_ERROR(stream_->Replay(graph_));
+  Step(batch, view);
+  const size_t tasks = batch.logits.size();
+  MAMBAD_RETURN_IF_ERROR(
+      kernels::CopyToHost(*stream_, staging_.as<std::byte>(), hidden_.data(), tasks * sizeof(OracleState)));
+  MAMBAD_RETURN_IF_ERROR(stream_->Synchronize());
+  decode_tokens_ += batch.decode_slots.size();
+  prompt_tokens_ += batch.prompt_tokens.size();
+
+  results->clear();
+  for (size_t i = 0; i < tasks; ++i) {
+    results->push_back(Answer(staging_.as<OracleState>()[i], batch.logits[i]));
+  }
+  return absl::OkStatus();
+}
+
+// The arrays of the batch one after the other, as Step takes them.
+absl::Status OracleModel::Upload(const Batch& batch) {
+  std::vector<uint32_t> words;
+  const auto put = [&](const auto& array) { words.insert(words.end(), array.begin(), array.end()); };
+  put(batch.decode_slots);
+  put(batch.decode_tokens);
+  put(batch.chunk_slots);
+  put(batch.chunk_offsets);
+  put(batch.prompt_tokens);
   for (const LogitsTask& task : batch.logits) {
-    const bool of_slot = task.source == LogitsSource::kSlot;
-    before.push_back(of_slot ? Load(view, static_cast<int32_t>(task.index)) : OracleState());
+    words.push_back(static_cast<uint32_t>(task.source));
+    words.push_back(static_cast<uint32_t>(task.index));
+  }
+  return kernels::CopyToDevice(*stream_, tables_.data(), words.data(), words.size() * sizeof(uint32_t));
+}
+
+// What a GPU's kernels do: from device memory to device memory. `shape`: the lengths of the arrays alone.
+void OracleModel::Step(const Batch& shape, const StateView& view) {
+  const uint32_t* next = tables_.as<uint32_t>();
+  const auto take = [&](size_t count) {
+    return std::span<const uint32_t>(std::exchange(next, next + count), count);
+  };
+  const auto decode_slots = take(shape.decode_slots.size());
+  const auto decode_tokens = take(shape.decode_tokens.size());
+  const auto chunk_slots = take(shape.chunk_slots.size());
+  const auto chunk_offsets = take(shape.chunk_offsets.size());
+  const auto prompt_tokens = take(shape.prompt_tokens.size());
+  const auto tasks = take(2 * shape.logits.size());
+
+  std::vector<OracleState> before(shape.logits.size());
+  for (size_t i = 0; i < before.size(); ++i) {
+    const bool of_slot = tasks[2 * i] == static_cast<uint32_t>(LogitsSource::kSlot);
+    if (of_slot) before[i] = Load(view, static_cast<int32_t>(tasks[2 * i + 1]));
   }
   std::vector<OracleState> decoded;
-  for (size_t i = 0; i < batch.decode_slots.size(); ++i) {
-    const int32_t slot = batch.decode_slots[i];
-    decoded.push_back(Consume(Load(view, slot), batch.decode_tokens[i], false));
+  for (size_t i = 0; i < decode_slots.size(); ++i) {
+    const auto slot = static_cast<int32_t>(decode_slots[i]);
+    decoded.push_back(Consume(Load(view, slot), decode_tokens[i], false));
     Store(view, slot, decoded.back());
   }
   std::vector<OracleState> read;
-  for (size_t c = 0; c < batch.chunk_slots.size(); ++c) {
-    OracleState state = Load(view, batch.chunk_slots[c]);
-    for (uint32_t t = batch.chunk_offsets[c]; t < batch.chunk_offsets[c + 1]; ++t) {
-      state = Consume(state, batch.prompt_tokens[t], true);
+  for (size_t c = 0; c < chunk_slots.size(); ++c) {
+    const auto slot = static_cast<int32_t>(chunk_slots[c]);
+    OracleState state = Load(view, slot);
+    for (uint32_t t = chunk_offsets[c]; t < chunk_offsets[c + 1]; ++t) {
+      state = Consume(state, prompt_tokens[t], true);
       read.push_back(state);
     }
-    Store(view, batch.chunk_slots[c], state);
+    Store(view, slot, state);
   }
-  decode_tokens_ += decoded.size();
-  prompt_tokens_ += read.size();
-
-  results->clear();
-  for (size_t i = 0; i < batch.logits.size(); ++i) {
-    const LogitsTask& task = batch.logits[i];
-    const OracleState& state = task.source == LogitsSource::kSlot        ? before[i]
-                               : task.source == LogitsSource::kDecodeRow ? decoded.at(task.index)
-                                                                         : read.at(task.index);
-    results->push_back(Answer(state, task));
+  for (size_t i = 0; i < before.size(); ++i) {
+    const auto source = static_cast<LogitsSource>(tasks[2 * i]);
+    const uint32_t index = tasks[2 * i + 1];
+    hidden_.as<OracleState>()[i] = source == LogitsSource::kSlot        ? before[i]
+                                   : source == LogitsSource::kDecodeRow ? decoded.at(index)
+                                                                        : read.at(index);
   }
 }
 

@@ -3,6 +3,9 @@
 // changes every later token, so a test of the engine only compares tokens and state bytes with the plain
 // functions below.
 //
+// It uses its device as a real model does: a batch is copied there, a step (on a GPU a recorded graph) reads
+// it and the slots, and what the step leaves is copied back and waited for.
+//
 // Faults: consuming kPoisonToken makes a state non-finite for good, as a NaN would; FailAfter makes the
 // device fail.
 #ifndef MAMBAD_TESTS_SUPPORT_ORACLE_MODEL_H_
@@ -16,8 +19,10 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "engine/model/model.h"
 #include "kernels/device/device.h"
+#include "kernels/device/stream.h"
 
 namespace mambad {
 
@@ -43,7 +48,10 @@ class OracleModel : public Model {
   // collected. A device may take any time in between.
   enum class Ahead { kNo, kEarly, kLate };
 
-  explicit OracleModel(ForwardLimits limits = {}, Ahead ahead = Ahead::kNo);
+  explicit OracleModel(ForwardLimits limits = {}, Ahead ahead = Ahead::kNo);  // on the CPU
+  // On the GPU of tests/support/fake_gpu.h. Errors: the GPU's.
+  static absl::StatusOr<std::shared_ptr<OracleModel>> OnGpu(ForwardLimits limits = {},
+                                                            Ahead ahead = Ahead::kNo);
 
   const ModelInfo& info() const override { return info_; }
   const StateLayout& state_layout() const override { return layout_; }
@@ -73,23 +81,32 @@ class OracleModel : public Model {
 
  private:
   // A step between Launch and Collect: the batch with sampling rows of its own.
-  struct Step {
+  struct LaunchedStep {
     Batch batch;
     std::deque<SamplingRow> sampling;
     StateView view;
     std::vector<LogitsResult> results;
   };
 
+  OracleModel(ForwardLimits limits, Ahead ahead, std::unique_ptr<kernels::Device> device);
+  absl::Status Allocate();
   void Check(const Batch& batch, const StateView& state) const;
-  void Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results);
-  void RunStep(Step* step);
+  absl::Status Upload(const Batch& batch);
+  void Step(const Batch& shape, const StateView& view);
+  absl::Status Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results);
+  absl::Status RunStep(LaunchedStep* step);
   bool Fails();
 
   const ForwardLimits limits_;
   const Ahead ahead_;
-  std::deque<Step> steps_;
+  std::unique_ptr<kernels::Device> device_;  // outlives what lives on it
+  std::unique_ptr<kernels::Stream> stream_;
+  kernels::Graph graph_;          // of Step, on a GPU
+  kernels::DeviceBuffer tables_;  // the words of a batch
+  kernels::DeviceBuffer hidden_;  // (tasks) the state that each task asks about
+  kernels::HostBuffer staging_;   // the same, on the host
+  std::deque<LaunchedStep> steps_;
   std::map<int32_t, uint32_t> drawn_;  // by slot
-  std::unique_ptr<kernels::Device> device_;
   ModelInfo info_;
   StateLayout layout_;
   std::optional<uint64_t> fail_after_;

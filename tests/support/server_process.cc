@@ -4,6 +4,8 @@
 
 #include <utility>
 
+#include "httplib.h"
+
 namespace mambad::testing {
 namespace {
 
@@ -35,6 +37,12 @@ std::string Value(std::string_view line, std::string_view key) {
 ServerProcess::ServerProcess(const std::vector<std::string>& flags,
                              const std::vector<std::string>& environment)
     : process_(Arguments(flags), environment) {
+  ReadReadyLine();
+}
+
+ServerProcess::ServerProcess(const Program& program) : process_(program.argv) { ReadReadyLine(); }
+
+void ServerProcess::ReadReadyLine() {
   std::optional<std::string> line = process_.ReadLine(kStartTimeout);
   if (!line || !line->starts_with("mambad ready ")) return;
   ready_line_ = *line;
@@ -43,9 +51,11 @@ ServerProcess::ServerProcess(const std::vector<std::string>& flags,
 }
 
 std::optional<std::string> ServerProcess::Get(const std::string& path) const {
-  ProcessResult result = RunProcess({"curl", "-sSf", "--max-time", "20", "http://" + http_address_ + path});
-  if (result.exit_code != 0) return std::nullopt;
-  return std::move(result.out);
+  httplib::Client client("http://" + http_address_);
+  client.set_read_timeout(20);
+  const httplib::Result result = client.Get(path);
+  if (!result || result->status != 200) return std::nullopt;
+  return result->body;
 }
 
 std::optional<int> ServerProcess::Stop(std::chrono::milliseconds timeout) {

@@ -21,6 +21,12 @@ class ServerProcess {
   explicit ServerProcess(const std::vector<std::string>& flags = {},
                          const std::vector<std::string>& environment = {});
 
+  // Another program that serves and says so as `mambad serve` does.
+  struct Program {
+    std::vector<std::string> argv;
+  };
+  explicit ServerProcess(const Program& program);
+
   bool ready() const { return !ready_line_.empty(); }
   const std::string& ready_line() const { return ready_line_; }
   const std::string& grpc_address() const { return grpc_address_; }
@@ -34,6 +40,8 @@ class ServerProcess {
   std::optional<int> Stop(std::chrono::milliseconds timeout = std::chrono::seconds(60));
 
  private:
+  void ReadReadyLine();
+
   Process process_;
   std::string ready_line_;
   std::string grpc_address_;

@@ -20,6 +20,9 @@ inline bool TestsRunOnGpu() {
   return device != nullptr && std::string_view(device) == "cuda";
 }
 
+// Its name, as servers and programs print it.
+inline std::string_view TestDeviceName() { return TestsRunOnGpu() ? "cuda" : "cpu"; }
+
 template <class T>
 struct TestAllocator {
   using value_type = T;
