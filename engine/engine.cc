@@ -227,7 +227,8 @@ class EngineImpl final : public Engine {
       tick_began_ns_ = absl::ToUnixNanos(now);
       const TickReport report = loop_.Tick(now);
       tick_began_ns_ = 0;
-      if (report.idle) mailbox_->WaitUntil(report.next_event);
+      // A tick may have taken up the wake of the end itself.
+      if (report.idle && !stopping_) mailbox_->WaitUntil(report.next_event);
     }
   }
 

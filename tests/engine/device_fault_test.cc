@@ -66,8 +66,10 @@ bool IsDeviceLost(const absl::Status& status) {
 // Requests and verbs on an engine on the fake GPU, each by a name, and what came of them.
 class Life {
  public:
+  explicit Life(OracleModel::Ahead ahead) : ahead_(ahead) {}
+
   absl::Status Begin() {
-    absl::StatusOr<std::shared_ptr<OracleModel>> model = OracleModel::OnGpu();
+    absl::StatusOr<std::shared_ptr<OracleModel>> model = OracleModel::OnGpu({}, ahead_);
     if (!model.ok()) return model.status();
     absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(*model, nullptr, Options());
     if (!engine.ok()) return engine.status();
@@ -120,6 +122,7 @@ class Life {
   void End() { engine_.reset(); }
 
  private:
+  const OracleModel::Ahead ahead_;
   void Act(int tick) {
     switch (tick) {
       case 0:
@@ -196,15 +199,15 @@ void ExpectNothingIsAccepted(Life& life) {
   EXPECT_TRUE(absl::IsUnavailable(life.verbs().at("fork late").at(0)));
 }
 
-class DeviceFaultTest : public testing::Test {
+class DeviceFaultTest : public testing::TestWithParam<OracleModel::Ahead> {
  protected:
   void SetUp() override { Gpu() = FakeGpu(); }
   void TearDown() override { EXPECT_EQ(Gpu().outstanding, 0); }
 };
 
-TEST_F(DeviceFaultTest, AFailureAtAnyCallEndsEveryRequestOnce) {
+TEST_P(DeviceFaultTest, AFailureAtAnyCallEndsEveryRequestOnce) {
   uint64_t calls = 0;
-  Life whole;
+  Life whole(GetParam());
   ASSERT_TRUE(whole.Begin().ok());
   const uint64_t calls_before_life = Gpu().calls;
   whole.Live();
@@ -218,7 +221,7 @@ TEST_F(DeviceFaultTest, AFailureAtAnyCallEndsEveryRequestOnce) {
     Gpu() = FakeGpu();
     Gpu().fail_from = n;
     {
-      Life life;
+      Life life(GetParam());
       if (!life.Begin().ok()) {
         EXPECT_LE(n, calls_before_life);
         continue;
@@ -251,9 +254,9 @@ TEST_F(DeviceFaultTest, AFailureAtAnyCallEndsEveryRequestOnce) {
 
 // Serves on a thread of its own until the first wait from `call` of its life on hangs. Returns the call after
 // that wait, or 0 when nothing hung.
-uint64_t LiveUntilAHang(uint64_t call, kernels::gpu::Code comes_back_with) {
+uint64_t LiveUntilAHang(uint64_t call, kernels::gpu::Code comes_back_with, OracleModel::Ahead ahead) {
   Gpu() = FakeGpu();
-  Life life;
+  Life life(ahead);
   EXPECT_TRUE(life.Begin().ok());
   Engine& engine = life.engine();
   const uint64_t base = Gpu().calls;
@@ -310,17 +313,21 @@ uint64_t LiveUntilAHang(uint64_t call, kernels::gpu::Code comes_back_with) {
   return hung_at + 1;
 }
 
-TEST_F(DeviceFaultTest, AHangAtAnyWaitEndsEveryRequestOnce) {
+TEST_P(DeviceFaultTest, AHangAtAnyWaitEndsEveryRequestOnce) {
   int hangs = 0;
   for (uint64_t call = 1; call != 0;) {
     SCOPED_TRACE("call " + std::to_string(call));
-    call = LiveUntilAHang(call, hangs % 2 == 0 ? 0 : FakeGpu::kFailure);
+    call = LiveUntilAHang(call, hangs % 2 == 0 ? 0 : FakeGpu::kFailure, GetParam());
     if (HasFailure()) return;
     if (call != 0) ++hangs;
   }
   EXPECT_GT(hangs, 10);
   std::printf("%d waits hung in turn\n", hangs);
 }
+
+INSTANTIATE_TEST_SUITE_P(Ahead, DeviceFaultTest,
+                         testing::Values(OracleModel::Ahead::kNo, OracleModel::Ahead::kEarly,
+                                         OracleModel::Ahead::kLate));
 
 }  // namespace
 }  // namespace mambad
