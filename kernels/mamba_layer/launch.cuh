@@ -22,31 +22,39 @@ inline const char* ErrorText(cudaError_t error) {
 template <class... Parameters, class... Arguments>
 const char* Launch(void* stream, void (*kernel)(Parameters...), const LaunchShape& shape,
                    const Arguments&... arguments) {
+  // One division of shared memory for all: a multiprocessor must run dry to divide its memory anew.
+  if (const char* error = ErrorText(cudaFuncSetAttribute(
+          kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared)))
+    return error;
   return ErrorText(LaunchKernel(static_cast<cudaStream_t>(stream), kernel, shape, arguments...));
 }
+
+inline constexpr int kMaxNarrowRows = 8;
 
 // Tiles of 16 rows a block: where K is one segment, some tiles share x.
 constexpr int NarrowTiles(int segments) { return segments == 1 ? 4 : 1; }
 
 // Whether a block of the narrow product finds room for 8 rows of x, beside what it declares itself.
-inline bool FitsNarrow(std::int32_t rows, std::int32_t cols) {
-  const PackedWeight weight = {.data = nullptr, .rows = rows, .cols = cols};
-  const int warps = weight.segments() * NarrowTiles(weight.segments());
-  constexpr int kStaticBytes = 128;
-  return NarrowShape::SharedBytes(weight.k_pad(), kCore, warps) + kStaticBytes <=
+inline bool FitsNarrow(const PackedWeight& weight, int tiles) {
+  constexpr int kStaticBytes = 1024;
+  return NarrowShape::SharedBytes(weight.k_pad(), kCore, weight.segments() * tiles, weight.segment_chunks()) +
+             kStaticBytes <=
          DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+inline bool FitsNarrow(const PackedWeight& weight) {
+  return FitsNarrow(weight, NarrowTiles(weight.segments()));
 }
 
 template <int kHeight, class Output>
 const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   using Shape = NarrowShape;
-  args.tiles = NarrowTiles(args.segments);
+  args.tiles = Output::kFolds ? kFoldTiles : NarrowTiles(args.segments);
   const int rows = args.tiles * Shape::kRows;
   const int warps = args.segments * args.tiles;
   return Launch(stream, NarrowProduct<kHeight, Output>,
                 {.grid = dim3((args.rows + rows - 1) / rows),
                  .threads = (warps + (Output::kScaled ? 1 : 0)) * 32,
-                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps)},
+                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps, args.segment_chunks)},
                 args, output);
 }
 
@@ -87,23 +95,35 @@ inline int WideColumns(const PackedWeight& weight, int rows) {
   return columns;
 }
 
+inline ProductArgs ArgsOf(const PackedWeight& weight, const std::uint16_t* x, int rows) {
+  return {.weights = weight.data,
+          .x = x,
+          .rows = weight.rows,
+          .columns = rows,
+          .k_pad = weight.k_pad(),
+          .segments = weight.segments(),
+          .chunks = weight.chunks(),
+          .segment_chunks = weight.segment_chunks(),
+          .tiles = 1};
+}
+
+// output(x weight^T) for 1, 2, 4 or 8 rows of x.
+template <class Output>
+const char* LaunchNarrowProduct(void* stream, const PackedWeight& weight, const std::uint16_t* x, int rows,
+                                const Output& output) {
+  const ProductArgs args = ArgsOf(weight, x, rows);
+  if (rows == 1) return LaunchNarrow<1>(stream, args, output);
+  if (rows == 2) return LaunchNarrow<2>(stream, args, output);
+  if (rows == 4) return LaunchNarrow<4>(stream, args, output);
+  return LaunchNarrow<8>(stream, args, output);
+}
+
 // output(x weight^T) for `rows` rows of x, a bucket.
 template <class Output>
 const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::uint16_t* x, int rows,
                           const Output& output) {
-  const ProductArgs args = {.weights = weight.data,
-                            .x = x,
-                            .rows = weight.rows,
-                            .columns = rows,
-                            .k_pad = weight.k_pad(),
-                            .segments = weight.segments(),
-                            .chunks = weight.chunks(),
-                            .segment_chunks = weight.segment_chunks(),
-                            .tiles = 1};
-  if (rows == 1) return LaunchNarrow<1>(stream, args, output);
-  if (rows == 2) return LaunchNarrow<2>(stream, args, output);
-  if (rows == 4) return LaunchNarrow<4>(stream, args, output);
-  if (rows == 8) return LaunchNarrow<8>(stream, args, output);
+  if (rows <= kMaxNarrowRows) return LaunchNarrowProduct(stream, weight, x, rows, output);
+  const ProductArgs args = ArgsOf(weight, x, rows);
   switch (WideColumns(weight, rows)) {
     case 16:
       return LaunchWide<16>(stream, args, output);

@@ -1,31 +1,67 @@
 #include "kernels/mamba_layer/launch.cuh"
 #include "kernels/mamba_layer/mamba_layer_step.h"
 #include "kernels/mamba_layer/product_outputs.cuh"
+#include "kernels/mamba_layer/state_row.cuh"
 #include "kernels/mamba_layer/state_step.cuh"
+#include "kernels/mamba_layer/x_proj_fold.cuh"
 
 namespace mambad::kernels {
 namespace {
 
-const char* InProj(void* stream, const MambaLayerStepArgs& args) {
+bool Folds(const MambaLayerStepArgs& args) { return FoldsXProj(args.weights.in_proj, args.weights.x_proj); }
+
+FoldedSums SumsToFold(const MambaLayerStepArgs& args) {
+  return {.data = args.buffers.folded,
+          .segments = args.shape.d_inner / kFoldChannels,
+          .width = args.shape.dt_bc_width()};
+}
+
+template <bool kFolds>
+ConvAndGate<kFolds> InProjOutput(const MambaLayerStepArgs& args) {
   const MambaLayerShape& shape = args.shape;
   const MambaLayerWeights& weights = args.weights;
-  const StepBuffers& buffers = args.buffers;
-  const ConvAndGate output = {
-      .norm = {.square_sums = buffers.square_sums, .width = shape.d_model, .eps = args.norm_eps},
+  return {
+      .norm = {.square_sums = args.buffers.square_sums, .width = shape.d_model, .eps = args.norm_eps},
       .bias = weights.in_bias,
       .conv_weight = weights.conv_weight,
       .conv_bias = weights.conv_bias,
       .window = args.window,
       .slot_index = args.slot_index,
-      .x = buffers.x,
-      .gate = buffers.gate,
+      .x = args.buffers.x,
+      .gate = args.buffers.gate,
       .channels = shape.d_inner,
       .conv_width = shape.d_conv,
-      .layout = StepLayout::Of(args.rows)};
-  return LaunchProduct(stream, weights.in_proj, buffers.u, args.rows, output);
+      .layout = StepLayout::Of(args.rows),
+      .folded = {.weights = weights.x_proj.data, .k_pad = weights.x_proj.k_pad(), .sums = SumsToFold(args)}};
+}
+
+const char* InProj(void* stream, const MambaLayerStepArgs& args) {
+  const PackedWeight& weight = args.weights.in_proj;
+  const std::uint16_t* const u = args.buffers.u;
+  if (args.rows <= kMaxNarrowRows && Folds(args))
+    return LaunchNarrowProduct(stream, weight, u, args.rows, InProjOutput<true>(args));
+  return LaunchProduct(stream, weight, u, args.rows, InProjOutput<false>(args));
+}
+
+const char* FoldedXProjOfManyRows(void* stream, const MambaLayerStepArgs& args) {
+  using Shape = XProjSumsShape;
+  const int width = args.shape.dt_bc_width();
+  return Launch(stream, XProjSums,
+                {.grid = dim3((width + 15) / 16, (args.rows + Shape::kRows - 1) / Shape::kRows),
+                 .threads = Shape::kThreads},
+                XProjSumsArgs{.weights = args.weights.x_proj.data,
+                              .x = args.buffers.x,
+                              .dt_bc = args.buffers.dt_bc,
+                              .rows = args.rows,
+                              .channels = args.shape.d_inner,
+                              .width = width});
 }
 
 const char* XProj(void* stream, const MambaLayerStepArgs& args) {
+  if (Folds(args)) {
+    if (args.rows <= kMaxNarrowRows) return nullptr;  // InProj did it
+    return FoldedXProjOfManyRows(stream, args);
+  }
   const int width = args.shape.dt_bc_width();
   const PlainRows<false> output = {.norm = {}, .y = args.buffers.dt_bc, .stride = width, .width = width};
   return LaunchProduct(stream, args.weights.x_proj, args.buffers.x, args.rows, output);
@@ -57,9 +93,20 @@ const char* LaunchStates(void* stream, const StateStepArgs& args) {
                 args);
 }
 
+template <int kN, int kWarps, bool kFolded>
+const char* LaunchStateRows(void* stream, const StateStepArgs& args, const FoldedSums& folded) {
+  using Shape = StateRowShape<kWarps>;
+  return Launch(stream, StepRow<kN, kWarps, kFolded>,
+                {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels, args.rows),
+                 .threads = Shape::kThreads,
+                 .shared_bytes = Shape::SharedBytes(args.rank_pad)},
+                args, folded);
+}
+
 template <int kN>
-const char* StatesOfSize(void* stream, const StateStepArgs& args) {
-  if (args.rows == 1) return LaunchStates<kN, 1, 2, 4>(stream, args);
+const char* StatesOfSize(void* stream, const StateStepArgs& args, const FoldedSums& folded) {
+  if (args.dt_bc == nullptr) return LaunchStateRows<kN, kMostFoldGroups, true>(stream, args, folded);
+  if (args.rows == 1) return LaunchStateRows<kN, 4, false>(stream, args, folded);
   if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
   if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
   if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);
@@ -72,11 +119,12 @@ const char* StatesOfSize(void* stream, const StateStepArgs& args) {
 
 const char* States(void* stream, const MambaLayerStepArgs& args) {
   const MambaLayerWeights& weights = args.weights;
+  const bool folded = args.rows <= kMaxNarrowRows && Folds(args);
   const StateStepArgs states = {.dt_proj = weights.dt_proj.data,
                                 .dt_bias = weights.dt_bias,
                                 .decay_log2 = weights.decay_log2,
                                 .skip = weights.skip,
-                                .dt_bc = args.buffers.dt_bc,
+                                .dt_bc = folded ? nullptr : args.buffers.dt_bc,
                                 .x = args.buffers.x,
                                 .gate = args.buffers.gate,
                                 .y = args.buffers.y,
@@ -88,9 +136,10 @@ const char* States(void* stream, const MambaLayerStepArgs& args) {
                                 .rank = args.shape.dt_rank,
                                 .rank_pad = weights.dt_proj.k_pad(),
                                 .norm_eps = args.shape.dt_bc_eps};
-  if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states);
-  if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states);
-  return StatesOfSize<32>(stream, states);
+  const FoldedSums sums = SumsToFold(args);
+  if (args.shape.d_state == 8) return StatesOfSize<8>(stream, states, sums);
+  if (args.shape.d_state == 16) return StatesOfSize<16>(stream, states, sums);
+  return StatesOfSize<32>(stream, states, sums);
 }
 
 bool Aligned(const SlotView& view) {
@@ -108,16 +157,20 @@ const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
   if (shape.d_state != 8 && shape.d_state != 16 && shape.d_state != 32) return "d_state is not 8, 16 or 32";
   if (shape.d_conv < 1 || shape.d_conv > kMaxStepConvWidth) return "d_conv is not 1 to 4";
   if (shape.dt_rank < 1 || shape.dt_rank > 512) return "dt_rank is not 1 to 512";
-  if (!FitsNarrow(2 * shape.d_inner, shape.d_model) || !FitsNarrow(shape.dt_bc_width(), shape.d_inner) ||
-      !FitsNarrow(shape.d_model, shape.d_inner))
-    return "d_model or d_inner is too large for shared memory";
+  const PackedWeight in_proj = {.rows = 2 * shape.d_inner, .cols = shape.d_model};
+  const PackedWeight x_proj = {.rows = shape.dt_bc_width(), .cols = shape.d_inner};
+  const PackedWeight out_proj = {.rows = shape.d_model, .cols = shape.d_inner};
+  const bool fits = FoldsXProj(in_proj, x_proj) ? FitsNarrow(in_proj, kFoldTiles)
+                                                : FitsNarrow(in_proj) && FitsNarrow(x_proj);
+  if (!fits || !FitsNarrow(out_proj)) return "d_model or d_inner is too large for shared memory";
   return nullptr;
 }
 
 const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
   if (const char* why_not = WhyNotMambaLayerStep(args.shape)) return why_not;
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
-  if (!Aligned(args.window) || !Aligned(args.state) || !Aligned(args.last_hidden)) return "slots are not 16-byte aligned";
+  if (!Aligned(args.window) || !Aligned(args.state) || !Aligned(args.last_hidden))
+    return "slots are not 16-byte aligned";
   for (const auto phase : {InProj, XProj, States, OutProj}) {
     if (const char* error = phase(stream, args)) return error;
   }

@@ -3,16 +3,18 @@
 //
 //   in_proj, norm scale, convolution, SiLU, gate | x_proj | dt_proj, state step, gating | out_proj, residual
 //
+// Up to 8 rows of a small layer take three: x_proj is folded into in_proj (x_proj_fold.h).
+//
 // The norm costs no pass: see row_norm.cuh. The order of a step:
 //   EmbedRows   residual, u and square_sums of layer 0's norm
 //   MambaLayerStep for each layer; `next_norm_weight` is the norm of the layer after it, in the end norm_f
 //   HeadStep    logits
 // The first launch of a step waits for all earlier work of its stream, all others overlap the one before.
 //
-// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h; x (after SiLU) and
-// the
-//   gate are rounded to bf16; convolution, delta, decay, states and the residual stream are fp32 with the
-//   formulas of kernels/math. A row's bits depend on its own session alone, whatever the bucket.
+// Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h and x_proj_fold.h; x
+//   (after SiLU) and the gate are rounded to bf16; convolution, delta, decay, states and the residual stream
+//   are fp32 with the formulas of kernels/math. A row's bits depend on its own session alone, whatever the
+//   bucket.
 // Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot rows read and write no slot, and their rows
 //   of the buffers are garbage.
 // Errors:   null when all went well, else what is wrong. Nothing allocates; all may be captured in a graph.

@@ -11,6 +11,7 @@
 #include "kernels/mamba_layer/product_args.h"
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
+#include "kernels/mamba_layer/x_proj_fold.cuh"
 
 namespace mambad::kernels {
 
@@ -22,9 +23,13 @@ struct NarrowShape {
   static constexpr int kSumStride = kRows + 4;  // floats between columns of a warp's sums
   static constexpr int kSumFloats = kCore * kSumStride;
 
+  // Of a ring: no more than a warp has chunks.
+  static constexpr MAMBAD_LANE int RingBytes(int segment_chunks) {
+    return (segment_chunks < kStages ? segment_chunks : kStages) * kStageBytes;
+  }
   // Shared memory: x, a ring for each warp, each warp's sums.
-  static constexpr int SharedBytes(int k_pad, int height, int warps) {
-    return k_pad * height * 2 + warps * (kStages * kStageBytes + kSumFloats * 4);
+  static constexpr int SharedBytes(int k_pad, int height, int warps, int segment_chunks) {
+    return k_pad * height * 2 + warps * (RingBytes(segment_chunks) + kSumFloats * 4);
   }
 };
 
@@ -45,8 +50,8 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
   const int steps = warp < warps ? min(args.segment_chunks, args.chunks - chunk0) : 0;
   unsigned char* const x_shared = shared;
   unsigned char* const rings = shared + args.k_pad * kHeight * 2;
-  unsigned char* const ring = rings + warp * Shape::kStages * Shape::kStageBytes;
-  float* const sums = reinterpret_cast<float*>(rings + warps * Shape::kStages * Shape::kStageBytes);
+  unsigned char* const ring = rings + warp * Shape::RingBytes(args.segment_chunks);
+  float* const sums = reinterpret_cast<float*>(rings + warps * Shape::RingBytes(args.segment_chunks));
 
   // Chunk `step` of this warp's weights, or nothing past the last: one group of copies either way.
   const int row0 = (blockIdx.x * args.tiles + tile) * Shape::kRows;
@@ -78,6 +83,14 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
   if (inside) {
     output.LoadSlot(m, column, operands);
     output.LoadConstants(m, constants);
+  }
+  // The block's segment of a folded x_proj, of which this warp takes 16 rows.
+  const int segment = blockIdx.x;
+  bool multiplies_x = false;
+  FoldedXProj::Weights fold_weights;
+  if constexpr (Output::kFolds) {
+    multiplies_x = segment < output.folded.sums.segments && warp * 16 < output.folded.sums.width;
+    if (multiplies_x) output.folded.Load(segment, warp * 16, fold_weights);
   }
   WaitForPreviousKernel();
 
@@ -129,7 +142,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
     own_sums[Shape::kSumStride + 8] = sum[3];
   }
   __syncthreads();
-  if (warp * 32 >= quads) return;
+  if (!Output::kFolds && warp * 32 >= quads) return;
   float4 total = {};
   if (owner) {
     const float* from = sums + quad_tile * args.segments * Shape::kSumFloats + column * Shape::kSumStride +
@@ -140,7 +153,17 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + 32, 2)
       if (s < args.segments) total = AddEach(total, Load4(from + s * Shape::kSumFloats));
     }
   }
-  output.Apply(m, column, inside, total, Output::kScaled ? row_scale[column] : 1.0f, constants, operands);
+  const float scale = Output::kScaled ? row_scale[column] : 1.0f;
+  if constexpr (Output::kFolds) {
+    __shared__ uint2 x_quads[kFoldTiles * kHeight * (NarrowShape::kRows / kQuad)];  // [tile][column][quad]
+    if (warp * 32 < quads)
+      output.Apply(m, column, inside, total, scale, constants, operands, x_quads + threadIdx.x);
+    if (segment >= output.folded.sums.segments) return;
+    __syncthreads();
+    if (multiplies_x) output.folded.template Multiply<kHeight>(segment, warp * 16, fold_weights, x_quads);
+  } else {
+    output.Apply(m, column, inside, total, scale, constants, operands);
+  }
 #endif
 }
 

@@ -3,7 +3,7 @@
 // The reduction contract: K is cut into `segments` of segment_chunks() chunks; a segment's k16 steps go in
 // ascending order into one fp32 accumulator that starts at 0, and the segments' sums are added in ascending
 // order. The cut follows from the weight's shape alone, so every kernel gives the same bits for every number
-// of rows.
+// of rows. x_proj of small layers has an order of its own: x_proj_fold.h.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PACKED_WEIGHT_H_
 

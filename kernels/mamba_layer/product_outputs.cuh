@@ -1,6 +1,8 @@
 // What becomes of the results of each matrix product of a step, four channels (m .. m+3) of a row (b) at a
 // time. An output has
 //   kScaled                    whether results are multiplied by the row's norm scale
+//   kFolds                     whether x_proj is folded in (x_proj_fold.h): it then has `folded`, and Apply
+//                              leaves bf16 results at `quad` too
 //   norm                       where that scale comes from
 //   Constants                  what Apply needs of the model
 //   Operands                   what Apply needs of the row
@@ -20,6 +22,7 @@
 #include "kernels/mamba_layer/hopper.cuh"
 #include "kernels/mamba_layer/quad.cuh"
 #include "kernels/mamba_layer/row_norm.cuh"
+#include "kernels/mamba_layer/x_proj_fold.cuh"
 #include "kernels/math/conv.h"
 #include "kernels/math/exp_approx.cuh"
 
@@ -41,8 +44,10 @@ __device__ __forceinline__ float4 SiluEach(float4 v) {
 inline constexpr int kMaxStepConvWidth = 4;
 
 // in_proj: the first half goes through the causal convolution and SiLU, the second through SiLU (the gate).
+template <bool kFoldsXProj>
 struct ConvAndGate {
   static constexpr bool kScaled = true;
+  static constexpr bool kFolds = kFoldsXProj;
   NormedRows norm;
   const float* bias;         // (2 D), or null
   const float* conv_weight;  // (K, D)
@@ -54,6 +59,7 @@ struct ConvAndGate {
   int channels;         // D
   int conv_width;       // K <= 4
   StepLayout layout;    // of x and gate
+  FoldedXProj folded;   // if kFolds
 
   struct Constants {
     float4 bias;
@@ -92,19 +98,22 @@ struct ConvAndGate {
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
   __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale,
-                                        const Constants& constants, const Operands& operands) const {
+                                        const Constants& constants, const Operands& operands,
+                                        uint2* quad = nullptr) const {
     if (!inside || operands.slot == kNoSlot) return;
     sum = Scaled(sum, scale);
     if (bias != nullptr) sum = AddEach(sum, constants.bias);
     if (m >= channels) {
       StoreBf16(gate + layout.Index(b, m - channels), SiluEach(sum));
     } else {
-      Convolve(m, b, sum, constants, operands);
+      const uint2 bits = Bf16Bits(Convolve(m, sum, constants, operands));
+      if constexpr (kFolds) *quad = bits;
+      *reinterpret_cast<uint2*>(x + layout.Index(b, m)) = bits;
     }
   }
 
-  __device__ __forceinline__ void Convolve(int m, int b, float4 input, const Constants& constants,
-                                           const Operands& operands) const {
+  __device__ __forceinline__ float4 Convolve(int m, float4 input, const Constants& constants,
+                                             const Operands& operands) const {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) At(input, i) = RoundToBf16(F32x1{At(input, i)}).v;
     float4 sum = constants.conv_bias;
@@ -120,7 +129,7 @@ struct ConvAndGate {
       if (k == conv_width - 1) sum = Tap(sum, input, constants.weight[k]);
     }
     if (conv_width > 1) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
-    StoreBf16(x + layout.Index(b, m), SiluEach(sum));
+    return SiluEach(sum);
   }
 
   static __device__ __forceinline__ float4 Tap(float4 sum, const float4& input, const float4& weight) {
@@ -135,6 +144,7 @@ struct ConvAndGate {
 template <bool kIsScaled>
 struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
+  static constexpr bool kFolds = false;
   NormedRows norm;
   float* y;
   std::int64_t stride;  // floats between rows
@@ -166,6 +176,7 @@ struct PlainRows {
 // out_proj: added to the residual stream; leaves what the next norm needs.
 struct AddToResidual {
   static constexpr bool kScaled = false;
+  static constexpr bool kFolds = false;
   NormedRows norm;    // unused
   const float* bias;  // (M), or null
   const std::int32_t* slot_index;
@@ -200,8 +211,7 @@ struct AddToResidual {
       if (bias != nullptr) sum = AddEach(sum, constants.bias);
       value = AddEach(operands.residual, sum);
       *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
-      if (kept.base != nullptr)
-        __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
+      if (kept.base != nullptr) __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
     }
     StoreNormInput(next, m, b, value, constants.norm_weight, store);
   }

@@ -23,14 +23,18 @@ __device__ __forceinline__ float4 MultiplyEach(float4 a, float4 b) {
   return {__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z), __fmul_rn(a.w, b.w)};
 }
 
-// `to` is 8-byte aligned.
-__device__ __forceinline__ void StoreBf16(std::uint16_t* to, float4 v) {
+__device__ __forceinline__ uint2 Bf16Bits(float4 v) {
   const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y);
   const __nv_bfloat162 high = __floats2bfloat162_rn(v.z, v.w);
   uint2 bits;
   bits.x = reinterpret_cast<const std::uint32_t&>(low);
   bits.y = reinterpret_cast<const std::uint32_t&>(high);
-  *reinterpret_cast<uint2*>(to) = bits;
+  return bits;
+}
+
+// `to` is 8-byte aligned.
+__device__ __forceinline__ void StoreBf16(std::uint16_t* to, float4 v) {
+  *reinterpret_cast<uint2*>(to) = Bf16Bits(v);
 }
 
 __device__ __forceinline__ float4 WidenBf16(uint2 bits) {

@@ -1,6 +1,7 @@
 #include "kernels/mamba_layer/step_buffers.h"
 
 #include "kernels/mamba_layer/step_layout.h"
+#include "kernels/mamba_layer/x_proj_fold.h"
 
 namespace mambad::kernels {
 namespace {
@@ -30,6 +31,7 @@ StepBuffers Cut(Cutter& cutter, int rows, const StepWidths& widths) {
           .x = cutter.Take<std::uint16_t>(padded * widths.d_inner),
           .gate = cutter.Take<std::uint16_t>(padded * widths.d_inner),
           .dt_bc = cutter.Take<float>(padded * widths.dt_bc),
+          .folded = cutter.Take<float>(kCore * FoldFloats(widths.d_inner)),
           .y = cutter.Take<std::uint16_t>(padded * widths.d_inner)};
 }
 

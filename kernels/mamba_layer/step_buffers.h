@@ -40,7 +40,9 @@ struct StepBuffers {
   std::uint16_t* x = nullptr;     // (rows, D), after convolution and SiLU
   std::uint16_t* gate = nullptr;  // (rows, D)
   float* dt_bc = nullptr;         // (rows, R + 2 N)
-  std::uint16_t* y = nullptr;     // (rows, D)
+  float* folded =
+      nullptr;  // (up to 8 rows, FoldFloats): of a layer whose x_proj is folded, in place of dt_bc
+  std::uint16_t* y = nullptr;  // (rows, D)
 };
 
 // Bytes of buffers for up to `rows` rows; BindStepBuffers cuts them out of 256-byte aligned device memory.
