@@ -117,6 +117,7 @@ const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
   if (const char* why_not = WhyNotMambaLayerStep(args.shape)) return why_not;
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
   if (!Aligned(args.window) || !Aligned(args.state)) return "slots are not 16-byte aligned";
+  if (args.state.dtype != DType::kF32) return "the state is not fp32";
   for (const auto phase : {InProj, XProj, States, OutProj}) {
     if (const char* error = phase(stream, args)) return error;
   }

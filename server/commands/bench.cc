@@ -164,7 +164,7 @@ void Report(const Model& model, const BenchOptions& options, uint32_t batch, dou
     const nlohmann::ordered_json line = {{"model", options.model.model},
                                          {"device", DescribeDevice(model).kind},
                                          {"precision", info.precision},
-                                         {"state_dtype", "f32"},
+                                         {"state_dtype", info.state_dtype},
                                          {"batch", batch},
                                          {"prefill_tokens_per_s", measured.prefill_tokens_per_s},
                                          {"decode_step_ms_p50", step_s * 1e3},

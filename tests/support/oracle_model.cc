@@ -44,6 +44,10 @@ uint64_t HashOf(const SamplingRow& row) {
   return Mix(Mix(hash, row.key.seed), Mix(row.key.token_index, row.key.candidate));
 }
 
+StateView Wide(const StateView& view) {
+  return {.base = view.wide_base, .stride = view.wide_stride, .slots = view.wide_slots};
+}
+
 OracleState Load(const StateView& view, int32_t slot) {
   OracleState state;
   std::memcpy(&state, view.base + slot * view.stride, sizeof(state));
@@ -54,6 +58,17 @@ OracleState Load(const StateView& view, int32_t slot) {
 
 void Store(const StateView& view, int32_t slot, const OracleState& state) {
   std::memcpy(view.base + slot * view.stride, &state, sizeof(state));
+}
+
+// Where a narrow state's chunk begins and ends: its slot keeps the state of the prompt's begin meanwhile.
+OracleState LoadPrompt(const Batch& batch, const StateView& view, size_t chunk) {
+  if (batch.chunk_wide.empty() || batch.chunk_wide[chunk].begins) return Load(view, batch.chunk_slots[chunk]);
+  return Load(Wide(view), batch.chunk_wide[chunk].slot);
+}
+
+void StorePrompt(const Batch& batch, const StateView& view, size_t chunk, const OracleState& state) {
+  if (!batch.chunk_wide.empty()) Store(Wide(view), batch.chunk_wide[chunk].slot, state);
+  if (batch.chunk_wide.empty() || batch.chunk_wide[chunk].ends) Store(view, batch.chunk_slots[chunk], state);
 }
 
 LogitsResult Answer(const OracleState& state, const LogitsTask& task) {
@@ -82,7 +97,7 @@ LogitsResult Answer(const OracleState& state, const LogitsTask& task) {
 
 }  // namespace
 
-OracleModel::OracleModel(ForwardLimits limits) : limits_(limits) {
+OracleModel::OracleModel(ForwardLimits limits, bool narrow) : limits_(limits) {
   absl::StatusOr<std::unique_ptr<kernels::Device>> device = kernels::Device::Create({.threads = 1});
   MAMBAD_CHECK(device.ok());
   device_ = *std::move(device);
@@ -102,6 +117,7 @@ OracleModel::OracleModel(ForwardLimits limits) : limits_(limits) {
   layout_.d_model = 2;
   layout_.bytes = sizeof(OracleState);
   layout_.stride = 64;
+  if (narrow) layout_.wide_stride = 64;
 }
 
 OracleState OracleModel::Consume(const OracleState& state, uint32_t token, bool as_prompt) {
@@ -151,6 +167,11 @@ void OracleModel::Check(const Batch& batch, const StateView& state) const {
   slots.insert(batch.chunk_slots.begin(), batch.chunk_slots.end());
   MAMBAD_CHECK(slots.size() == batch.decode_slots.size() + batch.chunk_slots.size());
   MAMBAD_CHECK(slots.empty() || (*slots.begin() >= 0 && *slots.rbegin() < state.slots));
+  MAMBAD_CHECK(batch.chunk_wide.size() == (layout_.narrow() ? batch.chunk_slots.size() : 0));
+  std::set<int32_t> wide;
+  for (const WideChunk& chunk : batch.chunk_wide) {
+    MAMBAD_CHECK(chunk.slot >= 0 && chunk.slot < state.wide_slots && wide.insert(chunk.slot).second);
+  }
   for (const uint32_t token : batch.prompt_tokens) MAMBAD_CHECK(token < kVocab);
   for (const LogitsTask& task : batch.logits) MAMBAD_CHECK(task.sampling == nullptr || !task.target);
 }
@@ -176,12 +197,12 @@ absl::Status OracleModel::Forward(const Batch& batch, const StateView& view,
   }
   std::vector<OracleState> read;
   for (size_t c = 0; c < batch.chunk_slots.size(); ++c) {
-    OracleState state = Load(view, batch.chunk_slots[c]);
+    OracleState state = LoadPrompt(batch, view, c);
     for (uint32_t t = batch.chunk_offsets[c]; t < batch.chunk_offsets[c + 1]; ++t) {
       state = Consume(state, batch.prompt_tokens[t], true);
       read.push_back(state);
     }
-    Store(view, batch.chunk_slots[c], state);
+    StorePrompt(batch, view, c, state);
   }
   decode_tokens_ += decoded.size();
   prompt_tokens_ += read.size();

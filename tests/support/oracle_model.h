@@ -37,7 +37,8 @@ class OracleModel : public Model {
   static constexpr uint32_t kPoisonToken = kVocab - 1;
   static constexpr uint64_t kPoisonOneIn = 8;
 
-  explicit OracleModel(ForwardLimits limits = {});
+  // `narrow`: it reads prompts in wide slots.
+  explicit OracleModel(ForwardLimits limits = {}, bool narrow = false);
 
   const ModelInfo& info() const override { return info_; }
   const StateLayout& state_layout() const override { return layout_; }
