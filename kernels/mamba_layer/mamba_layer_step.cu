@@ -48,7 +48,9 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
 template <int kN, int kRows, int kWarps, int kLanes>
 const char* LaunchStates(void* stream, const StateStepArgs& args) {
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
-  return Launch(stream, StepStates<kN, kRows, kWarps, kLanes>,
+  return Launch(stream,
+                args.state.dtype == DType::kBf16 ? StepStates<kN, kRows, kWarps, kLanes, true>
+                                                 : StepStates<kN, kRows, kWarps, kLanes, false>,
                 {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels,
                               (args.rows + kRows - 1) / kRows),
                  .threads = Shape::kThreads,
@@ -117,7 +119,6 @@ const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
   if (const char* why_not = WhyNotMambaLayerStep(args.shape)) return why_not;
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
   if (!Aligned(args.window) || !Aligned(args.state)) return "slots are not 16-byte aligned";
-  if (args.state.dtype != DType::kF32) return "the state is not fp32";
   for (const auto phase : {InProj, XProj, States, OutProj}) {
     if (const char* error = phase(stream, args)) return error;
   }

@@ -173,10 +173,9 @@ absl::Status Mamba::Bind(WeightLoader& loader) {
   MAMBAD_ASSIGN_OR_RETURN(skip_, loader.Vector("D"));
   MAMBAD_ASSIGN_OR_RETURN(out_proj_,
                           loader.Matrix("out_proj.weight", shape_.use_bias ? "out_proj.bias" : ""));
-  why_not_fused_ =
-      in_proj_.layout() != kernels::PanelLayout::kGpuCores ? "the fused kernels are for bf16 on a GPU"
-      : shape_.state_dtype != kernels::DType::kF32         ? "the fused kernels keep the state in fp32"
-                                                   : kernels::WhyNotFused(loader.device(), LayerShape());
+  why_not_fused_ = in_proj_.layout() == kernels::PanelLayout::kGpuCores
+                       ? kernels::WhyNotFused(loader.device(), LayerShape())
+                       : "the fused kernels are for bf16 on a GPU";
   return absl::OkStatus();
 }
 
