@@ -57,7 +57,7 @@ absl::StatusOr<EngineOptions> Resolve(EngineOptions options, const StateLayout& 
   if (options.state_slots == 0) {
     options.state_slots = StatePool::SlotsThatFit(layout, options.state_memory_bytes);
     if (options.state_slots == 0) {
-      return absl::ResourceExhaustedError(absl::StrCat("one state slot needs ", layout.stride,
+      return absl::ResourceExhaustedError(absl::StrCat("one state slot needs ", layout.PoolBytes(1),
                                                        " bytes, the budget state_memory_bytes is ",
                                                        options.state_memory_bytes));
     }

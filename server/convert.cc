@@ -357,6 +357,7 @@ void ToProto(const Serving& serving, v1::Model* proto) {
   proto->set_has_tokenizer(serving.tokenizer() != nullptr);
   proto->set_digest(info.digest);
   proto->set_numerics_id(info.numerics_id);
+  proto->set_state_dtype(info.state_dtype);
 }
 
 void ToProto(const Serving& serving, absl::Time start_time, uint64_t receive_bytes, v1::ServerInfo* proto) {
@@ -381,6 +382,7 @@ void ToProto(const Serving& serving, absl::Time start_time, uint64_t receive_byt
   limits->set_prompt_tokens(options.prompt_tokens_max);
   limits->set_decode_rows(options.decode_rows_max);
   limits->set_receive_message_bytes(receive_bytes);
+  proto->set_state_dtype(engine.model().info().state_dtype);
 }
 
 }  // namespace mambad

@@ -47,6 +47,7 @@ absl::StatusOr<ModelAndText> Load(const ModelOptions& options, const ForwardLimi
                  .device_memory_bytes = options.device_memory,
                  .threads = static_cast<int>(options.threads),
                  .precision = PrecisionOf(options.precision),
+                 .state_dtype = options.state_dtype == "bf16" ? StateDtype::kBf16 : StateDtype::kF32,
                  .limits = limits,
                  .progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); },
                  .log = std::move(log)}));

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/device_info.h"
 #include "engine/model/model.h"
+#include "engine/session/state_pool.h"
 #include "kernels/base/status_macros.h"
 #include "server/command_line.h"
 
@@ -59,6 +60,11 @@ void AddModelOptions(CLI::App* app, ModelOptions* options) {
       "is free but for 1GiB");
   app->add_option("--precision", options->precision, "auto (bf16 for a 16-bit checkpoint), f32 or bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  app->add_option(
+         "--state-dtype", options->state_dtype,
+         "f32, or bf16: nearly half of a state's memory and traffic, rounded at random after each token")
+      ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   app->add_option("--threads", options->threads, "Threads of the CPU device; 0: all processors")
       ->check(CLI::Range(0, 256))
@@ -145,10 +151,14 @@ EngineOptions ToEngineOptions(const ServeOptions& options, const Model& model) {
   EngineOptions engine;
   engine.state_memory_bytes =
       options.state_memory != 0 ? options.state_memory : DefaultStateMemory(gpu, device.free_bytes);
+  const StateLayout& layout = model.state_layout();
   // 0 asks the engine, whose error names need and budget.
-  engine.state_slots = options.slots != 0
-                           ? options.slots
-                           : DefaultSlots(engine.state_memory_bytes, model.state_layout().bytes);
+  engine.state_slots =
+      options.slots != 0 ? options.slots : DefaultSlots(engine.state_memory_bytes, layout.bytes);
+  if (options.slots == 0 && layout.narrow()) {
+    engine.state_slots =
+        std::min(engine.state_slots, StatePool::SlotsThatFit(layout, engine.state_memory_bytes));
+  }
   engine.sessions_max = options.max_sessions;
   engine.session_ttl_default = options.session_ttl;
   engine.queue_requests_max = options.queue_requests;

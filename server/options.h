@@ -17,11 +17,12 @@ namespace mambad {
 
 // Which model, and where it runs.
 struct ModelOptions {
-  std::string model;               // a folder in Hugging Face layout, or shape:NAME
-  std::string device = "auto";     // auto, cpu, cuda, cuda:N (counted within CUDA_VISIBLE_DEVICES)
-  uint64_t device_memory = 0;      // ceiling of what is taken from the device; 0: what is free
-  std::string precision = "auto";  // auto, f32, bf16
-  uint32_t threads = 0;            // 0: all processors that this process may use
+  std::string model;                // a folder in Hugging Face layout, or shape:NAME
+  std::string device = "auto";      // auto, cpu, cuda, cuda:N (counted within CUDA_VISIBLE_DEVICES)
+  uint64_t device_memory = 0;       // ceiling of what is taken from the device; 0: what is free
+  std::string precision = "auto";   // auto, f32, bf16
+  std::string state_dtype = "f32";  // f32, bf16
+  uint32_t threads = 0;             // 0: all processors that this process may use
 };
 
 struct ServeOptions {
@@ -48,7 +49,7 @@ struct ServeOptions {
   std::string log_level = "info";   // debug, info, warning, error
 };
 
-// --model --device --device-memory --precision --threads
+// --model --device --device-memory --precision --state-dtype --threads
 void AddModelOptions(CLI::App* app, ModelOptions* options);
 void AddServeOptions(CLI::App* app, ServeOptions* options);
 

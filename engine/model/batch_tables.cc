@@ -8,7 +8,8 @@
 
 namespace mambad {
 
-absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const ForwardLimits& limits) {
+absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const ForwardLimits& limits,
+                                                bool narrow) {
   BatchTables tables;
   size_t end = 0;
   const auto place = [&](size_t count, size_t size) {
@@ -25,6 +26,10 @@ absl::StatusOr<BatchTables> BatchTables::Create(kernels::Device& device, const F
   tables.chunk_slots_ = place(limits.prompt_tokens, sizeof(int32_t));
   tables.last_tokens_ = place(limits.prompt_tokens, sizeof(int32_t));
   tables.chunk_offsets_ = place(limits.prompt_tokens + size_t{1}, sizeof(int64_t));
+  const size_t wide = narrow ? limits.prompt_tokens : 0;
+  tables.wide_slots_ = place(wide, sizeof(int32_t));
+  tables.begin_slots_ = place(wide, sizeof(int32_t));
+  tables.end_slots_ = place(wide, sizeof(int32_t));
   MAMBAD_ASSIGN_OR_RETURN(tables.staging_, kernels::HostBuffer::Create(device, end));
   MAMBAD_ASSIGN_OR_RETURN(tables.device_, device.Allocate(end, "workspace"));
   return tables;
@@ -58,7 +63,20 @@ absl::Status BatchTables::Fill(kernels::Stream& stream, const Batch& batch, std:
   std::ranges::copy(batch.chunk_offsets, Staged<int64_t>(chunk_offsets_));
   for (size_t chunk = 0; chunk < chunks; ++chunk)
     Staged<int32_t>(last_tokens_)[chunk] = static_cast<int32_t>(batch.chunk_offsets[chunk + 1]) - 1;
-  return Upload(stream, prompt_tokens_, chunk_offsets_ + (chunks + 1) * sizeof(int64_t));
+  if (batch.chunk_wide.empty())
+    return Upload(stream, prompt_tokens_, chunk_offsets_ + (chunks + 1) * sizeof(int64_t));
+  StageWide(batch);
+  return Upload(stream, prompt_tokens_, end_slots_ + chunks * sizeof(int32_t));
+}
+
+void BatchTables::StageWide(const Batch& batch) {
+  for (size_t chunk = 0; chunk < batch.chunk_wide.size(); ++chunk) {
+    const WideChunk& wide = batch.chunk_wide[chunk];
+    const int32_t slot = batch.chunk_slots[chunk];
+    Staged<int32_t>(wide_slots_)[chunk] = wide.slot;
+    Staged<int32_t>(begin_slots_)[chunk] = wide.begins ? slot : kernels::kNoSlot;
+    Staged<int32_t>(end_slots_)[chunk] = wide.ends ? slot : kernels::kNoSlot;
+  }
 }
 
 absl::Status BatchTables::Upload(kernels::Stream& stream, size_t begin, size_t end) {

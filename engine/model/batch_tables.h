@@ -20,7 +20,9 @@ namespace mambad {
 class BatchTables {
  public:
   BatchTables() = default;
-  static absl::StatusOr<BatchTables> Create(kernels::Device& device, const ForwardLimits& limits);
+  // `narrow`: with the places of wide slots.
+  static absl::StatusOr<BatchTables> Create(kernels::Device& device, const ForwardLimits& limits,
+                                            bool narrow);
 
   // `order`: a permutation of the logits tasks; position p stands for batch.logits[order[p]].
   // REQUIRES: the batch is within the limits; what the last Fill uploaded has been used (Synchronize).
@@ -38,6 +40,11 @@ class BatchTables {
   const int32_t* chunk_slots() const { return At<int32_t>(chunk_slots_); }        // (C)
   const int32_t* last_tokens() const { return At<int32_t>(last_tokens_); }  // (C): each chunk's last token
   const int64_t* chunk_offsets() const { return At<int64_t>(chunk_offsets_); }  // (C + 1)
+  // Of a narrow state: where it is wide, and the slots of the prompts that begin, or end, in this batch;
+  // kNoSlot for the others.
+  const int32_t* wide_slots() const { return At<int32_t>(wide_slots_); }    // (C)
+  const int32_t* begin_slots() const { return At<int32_t>(begin_slots_); }  // (C)
+  const int32_t* end_slots() const { return At<int32_t>(end_slots_); }      // (C)
 
   size_t bytes() const { return device_.bytes(); }
 
@@ -50,6 +57,7 @@ class BatchTables {
   T* Staged(size_t offset) {
     return reinterpret_cast<T*>(staging_.as<std::byte>() + offset);
   }
+  void StageWide(const Batch& batch);
   void StageTasks(const Batch& batch, std::span<const uint32_t> order);
   absl::Status Upload(kernels::Stream& stream, size_t begin, size_t end);
 
@@ -63,6 +71,9 @@ class BatchTables {
   size_t chunk_slots_ = 0;
   size_t last_tokens_ = 0;
   size_t chunk_offsets_ = 0;
+  size_t wide_slots_ = 0;
+  size_t begin_slots_ = 0;
+  size_t end_slots_ = 0;
   kernels::HostBuffer staging_;
   kernels::DeviceBuffer device_;
 };

@@ -27,33 +27,60 @@ absl::Status Block::Bind(WeightLoader& loader) {
 }
 
 void Block::PlaceState(const StateLayout& layout) {
-  state_offsets_.clear();
-  for (const StateTensor& tensor : layout.tensors)
-    state_offsets_.push_back(static_cast<int64_t>(tensor.offset + layer_ * tensor.layer_stride));
-  state_views_.resize(state_offsets_.size());
+  step_views_.clear();
+  for (const StateTensor& tensor : layout.tensors) {
+    step_views_.push_back(
+        {.layer_offset_bytes = static_cast<int64_t>(tensor.offset + layer_ * tensor.layer_stride),
+         .layer = static_cast<uint16_t>(layer_),
+         .dtype = tensor.spec.dtype});
+  }
+  prefill_views_ = step_views_;
+  for (size_t i = 0; i < prefill_views_.size(); ++i) {
+    const StateTensor& tensor = layout.tensors[i];
+    if (tensor.narrow())
+      prefill_views_[i].layer_offset_bytes = static_cast<int64_t>(layer_ * tensor.wide_layer_stride);
+  }
 }
 
-std::span<const kernels::SlotView> Block::StateViews(const StateView& state) {
-  for (size_t i = 0; i < state_views_.size(); ++i)
-    state_views_[i] = {state.base, static_cast<int64_t>(state.stride), state_offsets_[i], state.slots};
-  return state_views_;
+std::span<const kernels::SlotView> Block::StepViews(const StateView& state) {
+  for (kernels::SlotView& view : step_views_) {
+    view.base = state.base;
+    view.slot_stride_bytes = static_cast<int64_t>(state.stride);
+    view.slots = state.slots;
+  }
+  return step_views_;
+}
+
+std::span<const kernels::SlotView> Block::PrefillViews(const StateView& state) {
+  for (size_t i = 0; i < prefill_views_.size(); ++i) {
+    const bool wide = step_views_[i].dtype != kernels::DType::kF32;
+    kernels::SlotView& view = prefill_views_[i];
+    view.base = wide ? state.wide_base : state.base;
+    view.slot_stride_bytes = static_cast<int64_t>(wide ? state.wide_stride : state.stride);
+    view.slots = wide ? state.wide_slots : state.slots;
+    view.dtype = kernels::DType::kF32;
+  }
+  return prefill_views_;
 }
 
 absl::Status Block::FusedStep(FusedStepCall call, const StateView& state) {
   call.norm_epsilon = norm_epsilon_;
-  call.state = StateViews(state);
+  call.state = StepViews(state);
   return mixer_->fused()->FusedStep(call);
 }
 
 absl::Status Block::FusedPrompt(FusedPromptCall call, const StateView& state) {
   call.norm_weight = norm_weight();
   call.norm_epsilon = norm_epsilon_;
-  call.state = StateViews(state);
+  call.state = PrefillViews(state);
   return mixer_->fused()->FusedPrompt(call);
 }
 
-absl::Status Block::Norm(const BlockCall& call, MixerCall* mixer_call) {
-  *mixer_call = {call.stream, call.normed, call.residual, call.rows, call.workspace, StateViews(call.state)};
+MixerCall Block::CallOf(const BlockCall& call, std::span<const kernels::SlotView> state) const {
+  return {call.stream, call.normed, call.residual, call.rows, call.workspace, state};
+}
+
+absl::Status Block::Norm(const BlockCall& call) {
   return kernels::RmsNorm(*call.stream, {.x = call.residual,
                                          .x_stride = d_model_,
                                          .weight = norm_weight_.as<float>(),
@@ -65,15 +92,13 @@ absl::Status Block::Norm(const BlockCall& call, MixerCall* mixer_call) {
 }
 
 absl::Status Block::Step(const BlockCall& call, const int32_t* slot_index) {
-  MixerCall mixer_call;
-  MAMBAD_RETURN_IF_ERROR(Norm(call, &mixer_call));
-  return mixer_->Step(mixer_call, slot_index);
+  MAMBAD_RETURN_IF_ERROR(Norm(call));
+  return mixer_->Step(CallOf(call, StepViews(call.state)), slot_index);
 }
 
 absl::Status Block::Prefill(const BlockCall& call, const MixerChunks& chunks) {
-  MixerCall mixer_call;
-  MAMBAD_RETURN_IF_ERROR(Norm(call, &mixer_call));
-  return mixer_->Prefill(mixer_call, chunks);
+  MAMBAD_RETURN_IF_ERROR(Norm(call));
+  return mixer_->Prefill(CallOf(call, PrefillViews(call.state)), chunks);
 }
 
 }  // namespace mambad

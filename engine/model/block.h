@@ -54,16 +54,20 @@ class Block {
 
  private:
   std::string Prefix() const;
-  absl::Status Norm(const BlockCall& call, MixerCall* mixer_call);
-  std::span<const kernels::SlotView> StateViews(const StateView& state);
+  absl::Status Norm(const BlockCall& call);
+  MixerCall CallOf(const BlockCall& call, std::span<const kernels::SlotView> state) const;
+  // What Step, or Prefill, sees of this layer's state.
+  std::span<const kernels::SlotView> StepViews(const StateView& state);
+  std::span<const kernels::SlotView> PrefillViews(const StateView& state);
 
   const int64_t layer_;
   const int64_t d_model_;
   const float norm_epsilon_;
   std::unique_ptr<Mixer> mixer_;
   kernels::DeviceBuffer norm_weight_;
-  std::vector<int64_t> state_offsets_;
-  std::vector<kernels::SlotView> state_views_;  // of the last call's state, from state_offsets_
+  // Of this layer; the memory that the last call named is filled in by each call.
+  std::vector<kernels::SlotView> step_views_;
+  std::vector<kernels::SlotView> prefill_views_;
 };
 
 }  // namespace mambad

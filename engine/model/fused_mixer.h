@@ -9,6 +9,7 @@
 #include <span>
 
 #include "absl/status/status.h"
+#include "engine/model/mixer.h"
 #include "kernels/base/slots.h"
 #include "kernels/device/stream.h"
 #include "kernels/mamba_layer/step_buffers.h"
@@ -32,10 +33,8 @@ struct FusedPromptCall {
   kernels::Stream* stream = nullptr;
   float* residual = nullptr;  // (T, M), updated
   int64_t tokens = 0;
-  int64_t chunks = 0;
-  const int64_t* offsets = nullptr;     // as MixerChunks
-  const int32_t* slot_index = nullptr;  // as MixerChunks
-  const float* norm_weight = nullptr;   // (M)
+  MixerChunks chunks;
+  const float* norm_weight = nullptr;  // (M)
   float norm_epsilon = 0;
   std::span<const kernels::SlotView> state;
   void* workspace = nullptr;  // FusedPromptBytes; shared by the blocks of one pass

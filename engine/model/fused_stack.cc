@@ -88,15 +88,13 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const StepFeed& fe
   return head_.StepLogits(stream, buffers_, bucket);
 }
 
-absl::Status FusedStack::Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens,
-                                int64_t chunks, float* residual, const StateView& state) {
+absl::Status FusedStack::Prompt(kernels::Stream& stream, const MixerChunks& chunks, int64_t tokens,
+                                float* residual, const StateView& state) {
   FusedPromptCall call;
   call.stream = &stream;
   call.residual = residual;
   call.tokens = tokens;
   call.chunks = chunks;
-  call.offsets = tables.chunk_offsets();
-  call.slot_index = tables.chunk_slots();
   call.workspace = prompt_memory_.data();
   for (Block& block : blocks_) {
     call.first = &block == &blocks_.front();

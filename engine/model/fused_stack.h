@@ -45,9 +45,9 @@ class FusedStack {
   // `state`.
   absl::Status Decode(kernels::Stream& stream, int64_t rows, const StateView& state);
   bool prepared_for(const StateView& state) const { return recorded_for_ == state; }
-  // Runs the chunks of `tables` over `residual` (T, M), which holds their embeddings.
-  absl::Status Prompt(kernels::Stream& stream, const BatchTables& tables, int64_t tokens, int64_t chunks,
-                      float* residual, const StateView& state);
+  // Runs `chunks` over `residual` (T, M), which holds their embeddings.
+  absl::Status Prompt(kernels::Stream& stream, const MixerChunks& chunks, int64_t tokens, float* residual,
+                      const StateView& state);
 
   const float* residual() const { return buffers_.residual; }  // (B, M)
   size_t bytes() const { return step_memory_.bytes() + prompt_memory_.bytes(); }

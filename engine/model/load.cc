@@ -38,6 +38,10 @@ absl::StatusOr<std::unique_ptr<kernels::Device>> CreateDevice(const LoadOptions&
   return kernels::Device::Create(device);
 }
 
+kernels::DType DTypeOf(StateDtype dtype) {
+  return dtype == StateDtype::kBf16 ? kernels::DType::kBf16 : kernels::DType::kF32;
+}
+
 // What a GPU does otherwise than one might think.
 void LogGpu(const MixerModel& model, const LoadOptions& options) {
   if (!model.why_not_fused().empty()) {
@@ -83,7 +87,7 @@ absl::StatusOr<LoadedModel> LoadShape(const LoadOptions& options) {
   const std::string name = options.model.substr(kShapePrefix.size());
   MAMBAD_ASSIGN_OR_RETURN(const std::string text, ShapeConfig(name));
   MAMBAD_ASSIGN_OR_RETURN(const ModelConfig config, ParseModelConfig(text, options.model));
-  MAMBAD_ASSIGN_OR_RETURN(ModelPlan plan, ModelPlan::Of(config));
+  MAMBAD_ASSIGN_OR_RETURN(ModelPlan plan, ModelPlan::Of(config, DTypeOf(options.state_dtype)));
   MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<kernels::Device> device, CreateDevice(options));
   RandomWeights weights(name, config.n_layer, &device->pool());
   LoadedModel loaded;
@@ -102,7 +106,7 @@ absl::StatusOr<LoadedModel> LoadFolder(const LoadOptions& options) {
   MAMBAD_ASSIGN_OR_RETURN(loaded.defaults,
                           ReadGenerationConfig(folder + "/generation_config.json", config.vocab_size));
   if (loaded.defaults.eos_token_ids) config.eos_token_ids = *loaded.defaults.eos_token_ids;
-  MAMBAD_ASSIGN_OR_RETURN(ModelPlan plan, ModelPlan::Of(config));
+  MAMBAD_ASSIGN_OR_RETURN(ModelPlan plan, ModelPlan::Of(config, DTypeOf(options.state_dtype)));
   MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(folder));
   LogUnused(*checkpoint, plan, options);
   MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<kernels::Device> device, CreateDevice(options));

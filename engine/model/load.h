@@ -18,6 +18,7 @@
 namespace mambad {
 
 enum class Precision { kAuto, kF32, kBf16 };  // auto: bf16 for a 16-bit checkpoint, f32 otherwise
+enum class StateDtype { kF32, kBf16 };        // of the recurrent state between tokens
 enum class DeviceChoice { kAuto, kCpu, kCuda };
 
 struct LoadOptions {
@@ -27,6 +28,7 @@ struct LoadOptions {
   uint64_t device_memory_bytes = 0;  // ceiling of what is taken from the device; 0: what is free
   int threads = 0;                   // CPU workers; 0: all CPUs that this process may use
   Precision precision = Precision::kAuto;
+  StateDtype state_dtype = StateDtype::kF32;
   ForwardLimits limits;
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes of weights
   std::function<void(const std::string& line)> log;             // what is odd but no error

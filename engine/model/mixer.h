@@ -33,11 +33,12 @@ class WeightLoader;
 // What Step and Prefill share. Row-major fp32 in device memory.
 struct MixerCall {
   kernels::Stream* stream = nullptr;
-  const float* u = nullptr;                  // (rows, M): normed input
-  float* residual = nullptr;                 // (rows, M): += the mixer's output
-  int64_t rows = 0;                          // B rows, or T packed tokens
-  float* workspace = nullptr;                // WorkspaceFloats(rows), contents undefined, 64-byte aligned
-  std::span<const kernels::SlotView> state;  // this layer's tensors, in the order of State()
+  const float* u = nullptr;    // (rows, M): normed input
+  float* residual = nullptr;   // (rows, M): += the mixer's output
+  int64_t rows = 0;            // B rows, or T packed tokens
+  float* workspace = nullptr;  // WorkspaceFloats(rows), contents undefined, 64-byte aligned
+  // This layer's tensors, in the order of State(). In Prefill a narrow one is its fp32 form in wide slots.
+  std::span<const kernels::SlotView> state;
 };
 
 // Chunk c is the rows [offsets[c], offsets[c + 1]); each has at least one token.
@@ -45,6 +46,8 @@ struct MixerChunks {
   int64_t chunks = 0;
   const int64_t* offsets = nullptr;     // (chunks + 1), in device memory as slot_index is
   const int32_t* slot_index = nullptr;  // (chunks), distinct
+  const int32_t* wide_index =
+      nullptr;  // (chunks), distinct: likewise for a tensor that State() says is narrow
 };
 
 class Mixer {

@@ -24,6 +24,7 @@ constexpr char kHead[] = "lm_head.weight";
 constexpr int kKernelGeneration = 2;
 
 constexpr uint32_t kMaxLimit = 1u << 16;
+constexpr size_t kWideAlignment = 16;
 // 2^40 parameters: no file of this size exists, and every sum of bytes below stays far from 2^64.
 constexpr uint64_t kMaxParameters = uint64_t{1} << 40;
 
@@ -57,7 +58,7 @@ absl::Status CheckTokens(std::span<const uint32_t> tokens, int64_t vocab_size, s
 
 }  // namespace
 
-absl::StatusOr<ModelPlan> ModelPlan::Of(const ModelConfig& config) {
+absl::StatusOr<ModelPlan> ModelPlan::Of(const ModelConfig& config, kernels::DType state_dtype) {
   const MixerEntry* entry = FindMixerByType(config.model_type);
   MAMBAD_CHECK(entry != nullptr);
   ModelPlan plan;
@@ -65,7 +66,7 @@ absl::StatusOr<ModelPlan> ModelPlan::Of(const ModelConfig& config) {
   plan.tensors = OuterTensors(config);
   plan.blocks.reserve(static_cast<size_t>(config.n_layer));
   for (int64_t layer = 0; layer < config.n_layer; ++layer) {
-    MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<Mixer> mixer, entry->create(config));
+    MAMBAD_ASSIGN_OR_RETURN(std::unique_ptr<Mixer> mixer, entry->create(config, state_dtype));
     const Block& block =
         plan.blocks.emplace_back(layer, config.d_model, config.norm_epsilon, std::move(mixer));
     for (TensorSpec& spec : block.Tensors()) plan.tensors.push_back(std::move(spec));
@@ -128,6 +129,7 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
                           WeightPrecision precision, uint64_t weight_bytes, uint64_t decode_weight_bytes) {
   info_.model_type = config.model_type;
   info_.precision = precision == WeightPrecision::kBf16 ? "bf16" : "f32";
+  info_.state_dtype = state_layout_.narrow() ? "bf16" : "f32";
   info_.vocab_size = config.vocab_size;
   info_.d_model = config.d_model;
   info_.n_layer = config.n_layer;
@@ -144,8 +146,8 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
   info_.digest = digest.Hex();
   // The two paths of a GPU differ in the order of their sums.
   const std::string path = !device_->is_gpu() ? "" : FusedStack::OfferedBy(blocks_) ? "-fused" : "-general";
-  info_.numerics_id = absl::StrCat(device_->Architecture(), path, "/", info_.precision, "/state-f32/kernels-",
-                                   kKernelGeneration);
+  info_.numerics_id = absl::StrCat(device_->Architecture(), path, "/", info_.precision, "/state-",
+                                   info_.state_dtype, "/kernels-", kKernelGeneration);
 }
 
 absl::Status MixerModel::AllocateWorkspace() {
@@ -162,7 +164,7 @@ absl::Status MixerModel::AllocateWorkspace() {
   normed_ = residual_ + row_floats;
   head_hidden_ = normed_ + normed_floats;
   mixer_workspace_ = head_hidden_ + task_floats;
-  MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_));
+  MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_, state_layout_.narrow()));
   MAMBAD_ASSIGN_OR_RETURN(fused_, FusedStack::Create(*device_, blocks_, embedding_, *head_, limits_,
                                                      static_cast<int64_t>(state_layout_.last_hidden_offset)));
   if (fused_ != nullptr) {
@@ -195,11 +197,31 @@ absl::Status MixerModel::ClaimSlots(const Batch& batch, const StateView& state) 
   return absl::OkStatus();
 }
 
+absl::Status MixerModel::CheckWide(const Batch& batch, const StateView& state) const {
+  if (batch.chunk_wide.size() != (state_layout_.narrow() ? batch.chunk_slots.size() : 0))
+    return absl::InvalidArgumentError("every chunk of a narrow state needs a wide slot, and no other does");
+  if (batch.chunk_wide.empty()) return absl::OkStatus();
+  if (state.wide_stride < state_layout_.wide_stride || state.wide_stride % kWideAlignment != 0 ||
+      reinterpret_cast<uintptr_t>(state.wide_base) % kWideAlignment != 0)
+    return absl::InvalidArgumentError(absl::StrCat("wide slots must hold ", state_layout_.wide_stride,
+                                                   " bytes, and lie at multiples of ", kWideAlignment));
+  std::vector<int32_t> slots;
+  for (const WideChunk& chunk : batch.chunk_wide) slots.push_back(chunk.slot);
+  std::ranges::sort(slots);
+  if (slots.front() < 0 || slots.back() >= state.wide_slots)
+    return absl::InvalidArgumentError(absl::StrCat("wide slot not in [0, ", state.wide_slots, ")"));
+  if (std::ranges::adjacent_find(slots) != slots.end())
+    return absl::InvalidArgumentError("wide slot named by two chunks");
+  return absl::OkStatus();
+}
+
 absl::Status MixerModel::Check(const Batch& batch, const StateView& state) const {
   const size_t decode_rows = batch.decode_slots.size();
   const size_t chunks = batch.chunk_slots.size();
   const size_t tokens = batch.prompt_tokens.size();
-  const size_t alignment = fused_ != nullptr ? kernels::kStepSlotAlignment : sizeof(float);
+  const size_t alignment = fused_ != nullptr        ? kernels::kStepSlotAlignment
+                           : state_layout_.narrow() ? alignof(kernels::RoundingKey)
+                                                    : sizeof(float);
   if (state.stride < state_layout_.bytes || state.stride % alignment != 0 ||
       reinterpret_cast<uintptr_t>(state.base) % alignment != 0)
     return absl::InvalidArgumentError(absl::StrCat("slot stride must hold ", state_layout_.bytes,
@@ -216,6 +238,7 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) const
     if (batch.chunk_offsets[i] >= batch.chunk_offsets[i + 1])
       return absl::InvalidArgumentError("a chunk must have at least one token");
   }
+  MAMBAD_RETURN_IF_ERROR(CheckWide(batch, state));
   return CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt");
 }
 
@@ -336,13 +359,16 @@ absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
   if (fused_ != nullptr) {
     if (!fused_->prepared_for(state)) MAMBAD_RETURN_IF_ERROR(Prepare(state));
     MAMBAD_RETURN_IF_ERROR(feed_.Enqueue(*stream_, batch, kernels::StepBucket(static_cast<int32_t>(rows))));
-    return fused_->Decode(*stream_, rows, state);
+    MAMBAD_RETURN_IF_ERROR(fused_->Decode(*stream_, rows, state));
+    // Rows that the feed has retired have no slot: their keys stay.
+    return AdvanceKeys(state, feed_.slots(), nullptr, kernels::StepBucket(static_cast<int32_t>(rows)));
   }
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
       {.ids = tables_.decode_tokens(), .out = residual_, .ldo = info_.d_model, .rows = rows}));
   const BlockCall call = CallFor(rows, state);
   for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Step(call, tables_.decode_slots()));
+  MAMBAD_RETURN_IF_ERROR(AdvanceKeys(state, tables_.decode_slots(), nullptr, rows));
   return SaveHidden(ResidualRows(), nullptr, state, tables_.decode_slots(), rows);
 }
 
@@ -360,14 +386,57 @@ absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateV
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
       {.ids = tables_.prompt_tokens(), .out = residual_, .ldo = info_.d_model, .rows = tokens}));
+  const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots(), tables_.wide_slots()};
+  MAMBAD_RETURN_IF_ERROR(WidenBegun(state, chunks));
   if (fused_ != nullptr) {
-    MAMBAD_RETURN_IF_ERROR(fused_->Prompt(*stream_, tables_, tokens, chunks, residual_, state));
+    MAMBAD_RETURN_IF_ERROR(fused_->Prompt(*stream_, packed, tokens, residual_, state));
   } else {
-    const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots()};
     const BlockCall call = CallFor(tokens, state);
     for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Prefill(call, packed));
   }
+  MAMBAD_RETURN_IF_ERROR(AdvanceKeys(state, tables_.chunk_slots(), tables_.chunk_offsets(), chunks));
+  MAMBAD_RETURN_IF_ERROR(RoundEnded(state, chunks));
   return SaveHidden(ResidualRows(), tables_.last_tokens(), state, tables_.chunk_slots(), chunks);
+}
+
+absl::Status MixerModel::AdvanceKeys(const StateView& state, const int32_t* slots, const int64_t* offsets,
+                                     int64_t rows) {
+  if (!state_layout_.narrow()) return absl::OkStatus();
+  const kernels::SlotView view = {
+      .base = state.base, .slot_stride_bytes = static_cast<int64_t>(state.stride), .slots = state.slots};
+  return kernels::AdvanceKeys(*stream_,
+                              {.slots = view, .rows = rows, .slot_index = slots, .offsets = offsets});
+}
+
+absl::Status MixerModel::WidenBegun(const StateView& state, int64_t chunks) {
+  if (!state_layout_.narrow()) return absl::OkStatus();
+  return kernels::WidenStates(*stream_, NarrowArgs(state, tables_.begin_slots(), chunks));
+}
+
+absl::Status MixerModel::RoundEnded(const StateView& state, int64_t chunks) {
+  if (!state_layout_.narrow()) return absl::OkStatus();
+  return kernels::RoundStates(*stream_, NarrowArgs(state, tables_.end_slots(), chunks));
+}
+
+kernels::NarrowStateArgs MixerModel::NarrowArgs(const StateView& state, const int32_t* slots,
+                                                int64_t chunks) const {
+  const StateTensor& tensor = *std::ranges::find_if(state_layout_.tensors, &StateTensor::narrow);
+  return {.narrow = {.base = state.base,
+                     .slot_stride_bytes = static_cast<int64_t>(state.stride),
+                     .layer_offset_bytes = static_cast<int64_t>(tensor.offset),
+                     .slots = state.slots,
+                     .dtype = tensor.spec.dtype},
+          .narrow_layer_stride = static_cast<int64_t>(tensor.layer_stride),
+          .wide = {.base = state.wide_base,
+                   .slot_stride_bytes = static_cast<int64_t>(state.wide_stride),
+                   .slots = state.wide_slots},
+          .wide_layer_stride = static_cast<int64_t>(tensor.wide_layer_stride),
+          .layers = tensor.n_layer,
+          .state_size = tensor.spec.shape[1],
+          .channels = tensor.spec.shape[0],
+          .rows = chunks,
+          .narrow_slot = slots,
+          .wide_slot = tables_.wide_slots()};
 }
 
 absl::Status MixerModel::Gather(const kernels::RowTable& from, const int32_t* index, size_t tasks) {

@@ -28,13 +28,15 @@
 #include "kernels/device/stream.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/linear/linear.h"
+#include "kernels/narrow_state/narrow_state.h"
 #include "kernels/row_copy/row_copy.h"
 
 namespace mambad {
 
 // The layers of a model without weights: what a config asks of a checkpoint.
 struct ModelPlan {
-  static absl::StatusOr<ModelPlan> Of(const ModelConfig& config);
+  static absl::StatusOr<ModelPlan> Of(const ModelConfig& config,
+                                      kernels::DType state_dtype = kernels::DType::kF32);
 
   ModelConfig config;
   std::vector<Block> blocks;        // not bound
@@ -89,9 +91,16 @@ class MixerModel : public Model {
   // Whether Launch takes it.
   bool IsStep(const Batch& batch) const;
   absl::Status ClaimSlot(int32_t slot, const StateView& state);
+  absl::Status CheckWide(const Batch& batch, const StateView& state) const;
   absl::Status RunDecode(const Batch& batch, const StateView& state);
   const float* DecodeResidual() const { return fused_ != nullptr ? fused_->residual() : residual_; }
   absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state);
+  // Of a narrow state: rows of the batch consume tokens (offsets; null: one each), prompts begin and end.
+  absl::Status AdvanceKeys(const StateView& state, const int32_t* slots, const int64_t* offsets,
+                           int64_t rows);
+  absl::Status WidenBegun(const StateView& state, int64_t chunks);
+  absl::Status RoundEnded(const StateView& state, int64_t chunks);
+  kernels::NarrowStateArgs NarrowArgs(const StateView& state, const int32_t* slots, int64_t chunks) const;
   absl::Status SaveHidden(const kernels::RowTable& from, const int32_t* from_index, const StateView& state,
                           const int32_t* slots, int64_t rows);
   // Copies rows to where the head reads them: position p from row index[p], unless that is -1.

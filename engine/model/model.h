@@ -32,8 +32,9 @@ class Device;
 }
 
 struct ModelInfo {
-  std::string model_type;  // "mamba", "falcon_mamba"
-  std::string precision;   // "f32", "bf16": of weights and matrix inputs
+  std::string model_type;           // "mamba", "falcon_mamba"
+  std::string precision;            // "f32", "bf16": of weights and matrix inputs
+  std::string state_dtype = "f32";  // or "bf16": of the recurrent state in a slot
   int64_t vocab_size = 0;
   int64_t d_model = 0;
   int64_t d_inner = 0;

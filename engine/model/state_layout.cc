@@ -2,6 +2,7 @@
 
 #include "kernels/base/check.h"
 #include "kernels/base/round_up.h"
+#include "kernels/base/slots.h"
 
 namespace mambad {
 namespace {
@@ -37,12 +38,22 @@ StateLayout BuildStateLayout(std::span<const StateSpec> specs, int64_t n_layer, 
   layout.d_model = d_model;
   size_t layer_bytes = 0;
   for (const StateSpec& spec : specs) {
-    MAMBAD_CHECK(spec.dtype == kernels::DType::kF32);
     layout.tensors.push_back({spec, layer_bytes, 0, n_layer});
-    layer_bytes += static_cast<size_t>(ElementsOf(spec)) * kernels::SizeOf(spec.dtype);
+    const auto elements = static_cast<size_t>(ElementsOf(spec));
+    layer_bytes += kernels::RoundUp(elements * kernels::SizeOf(spec.dtype), sizeof(float));
+    if (!layout.tensors.back().narrow()) continue;
+    MAMBAD_CHECK(spec.dtype == kernels::DType::kBf16 && spec.order == StateOrder::kTransposed);
+    MAMBAD_CHECK(!layout.narrow());
+    layout.tensors.back().wide_layer_stride = elements * sizeof(float);
+    layout.wide_stride =
+        kernels::RoundUp(elements * sizeof(float) * static_cast<size_t>(n_layer), kStrideAlignment);
   }
-  for (StateTensor& tensor : layout.tensors) tensor.layer_stride = layer_bytes;
-  layout.last_hidden_offset = layer_bytes * static_cast<size_t>(n_layer);
+  const size_t first = layout.narrow() ? sizeof(kernels::RoundingKey) : 0;
+  for (StateTensor& tensor : layout.tensors) {
+    tensor.offset += first;
+    tensor.layer_stride = layer_bytes;
+  }
+  layout.last_hidden_offset = first + layer_bytes * static_cast<size_t>(n_layer);
   layout.bytes = layout.last_hidden_offset + static_cast<size_t>(d_model) * sizeof(float);
   layout.stride = kernels::RoundUp(layout.bytes, kStrideAlignment);
   return layout;
@@ -51,20 +62,26 @@ StateLayout BuildStateLayout(std::span<const StateSpec> specs, int64_t n_layer, 
 void ReadCanonical(const StateTensor& tensor, const std::byte* slot, float* canonical) {
   const int64_t elements = ElementsOf(tensor.spec);
   for (int64_t layer = 0; layer < tensor.n_layer; ++layer) {
-    const auto* from = reinterpret_cast<const float*>(slot + tensor.offset + layer * tensor.layer_stride);
+    const std::byte* from = slot + tensor.offset + layer * tensor.layer_stride;
     float* to = canonical + layer * elements;
-    ForEachElement(tensor.spec,
-                   [&](int64_t in_slot, int64_t in_canonical) { to[in_canonical] = from[in_slot]; });
+    ForEachElement(tensor.spec, [&](int64_t in_slot, int64_t in_canonical) {
+      to[in_canonical] = kernels::LoadAsFloat(from, tensor.spec.dtype, static_cast<size_t>(in_slot));
+    });
   }
 }
 
 void WriteCanonical(const StateTensor& tensor, const float* canonical, std::byte* slot) {
   const int64_t elements = ElementsOf(tensor.spec);
   for (int64_t layer = 0; layer < tensor.n_layer; ++layer) {
-    auto* to = reinterpret_cast<float*>(slot + tensor.offset + layer * tensor.layer_stride);
+    std::byte* to = slot + tensor.offset + layer * tensor.layer_stride;
     const float* from = canonical + layer * elements;
-    ForEachElement(tensor.spec,
-                   [&](int64_t in_slot, int64_t in_canonical) { to[in_slot] = from[in_canonical]; });
+    ForEachElement(tensor.spec, [&](int64_t in_slot, int64_t in_canonical) {
+      if (tensor.narrow()) {
+        reinterpret_cast<uint16_t*>(to)[in_slot] = kernels::FloatToBf16(from[in_canonical]);
+      } else {
+        reinterpret_cast<float*>(to)[in_slot] = from[in_canonical];
+      }
+    });
   }
 }
 

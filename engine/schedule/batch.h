@@ -67,6 +67,13 @@ struct LogitsResult {
       top;  // of the sample or the target: descending, ties lowest id first
 };
 
+// Where a chunk's narrow state lives in fp32, and whether its prompt begins or ends with it.
+struct WideChunk {
+  int32_t slot = 0;
+  bool begins = false;
+  bool ends = false;
+};
+
 struct Batch {
   std::vector<int32_t> decode_slots;    // (B), distinct
   std::vector<uint32_t> decode_tokens;  // (B), consumed by this tick
@@ -78,6 +85,7 @@ struct Batch {
   std::vector<int32_t> chunk_slots;     // (C), distinct, and distinct from decode_slots
   std::vector<uint32_t> chunk_offsets;  // (C + 1), ascending from 0 to T; empty when C is 0
   std::vector<uint32_t> prompt_tokens;  // (T), packed
+  std::vector<WideChunk> chunk_wide;    // (C), slots distinct; empty when the model's state is not narrow
 
   std::vector<LogitsTask> logits;
 

@@ -24,6 +24,7 @@ EngineLoop::EngineLoop(Model& model, const Tokenizer* tokenizer, const EngineOpt
     : model_(model),
       tokenizer_(tokenizer),
       options_(options),
+      narrow_(model.state_layout().narrow()),
       mailbox_(mailbox),
       ledger_(ledger),
       pool_(std::move(pool)),

@@ -14,6 +14,9 @@
 //     session takes that slot over and gives its old one back. What ends before leaves the session untouched.
 //     At position 0 the turn reads in the session's own slot, and is undone by zeroing it. An empty prompt
 //     changes nothing before its first token, and needs no second slot.
+//   - a narrow state is read in a wide slot too, which the prompt takes with its first chunk; the slot
+//   changes
+//     with the last one. Wide slots are few: prompts without one wait, in the order of admission.
 //   - a token is emitted as soon as it is drawn, and consumed by the next step. When a turn ends with a token
 //     emitted but not consumed (length, stop string, cancel, deadline, slow reader, drain), one closing step
 //     consumes it and draws nothing; Finished and End follow that step, so a caller who has seen them finds
@@ -136,6 +139,8 @@ class EngineLoop {
   uint32_t RunPrompts(uint32_t decode_rows);
   uint32_t PromptTokensNow(uint32_t decode_rows) const;
   std::vector<PromptRow> PlanPromptRows(uint32_t budget);
+  std::vector<OpenRequest*> ReadyPrompts(uint32_t budget);
+  void AppendChunk(OpenRequest& request, uint32_t tokens);
   void DeliverPrompt(const PromptRow& row, uint64_t* emitted);
   void BeginOutput(OpenRequest& request, std::span<const LogitsResult> samples, uint64_t* emitted);
   void ReleasePrompt(OpenRequest& request);
@@ -155,6 +160,7 @@ class EngineLoop {
   Model& model_;
   const Tokenizer* const tokenizer_;
   const EngineOptions options_;
+  const bool narrow_;  // the model's state
   Mailbox& mailbox_;
   Ledger& ledger_;
 

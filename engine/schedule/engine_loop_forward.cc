@@ -165,17 +165,41 @@ uint32_t EngineLoop::PromptTokensNow(uint32_t decode_rows) const {
                       prompt_rate_.TokensIn(time));
 }
 
-// Fills batch_ with this tick's chunks and their tasks.
-std::vector<EngineLoop::PromptRow> EngineLoop::PlanPromptRows(uint32_t budget) {
+// The prompts that may be read in this tick.
+std::vector<OpenRequest*> EngineLoop::ReadyPrompts(uint32_t budget) {
   std::vector<OpenRequest*> ready;
-  std::vector<uint64_t> remaining;
+  const bool scarce = pool_->wide().slots() < pool_->slots();
+  uint32_t wide_free = pool_->wide().free();
   for (OpenRequest* request : prompts_) {
     // Without prompt_logprobs nothing but Started is in the sink yet, and one tick's events always fit.
     if (request->request.output.prompt_logprobs && !HasRoom(*request, request->candidates.size() + 1))
       continue;
+    const uint64_t remaining = request->reader->remaining();
+    if (narrow_ && !request->wide.held() && remaining > 0) {
+      // The last one is for prompts that give it back soon: long ones never keep a short one waiting.
+      if (wide_free == 0 || (wide_free == 1 && scarce && remaining > budget)) continue;
+      --wide_free;
+    }
     ready.push_back(request);
-    remaining.push_back(request->reader->remaining());
   }
+  return ready;
+}
+
+// The next `tokens` of a prompt into batch_, with the tasks that score them.
+void EngineLoop::AppendChunk(OpenRequest& request, uint32_t tokens) {
+  request.reader->AppendChunk(tokens, request.SlotOf(0), &batch_);
+  if (!narrow_ || tokens == 0) return;
+  const bool begins = !request.wide.held();
+  if (begins) request.wide = pool_->wide().Take();
+  batch_.chunk_wide.push_back(
+      {.slot = request.wide.index(), .begins = begins, .ends = request.reader->done()});
+}
+
+// Fills batch_ with this tick's chunks and their tasks.
+std::vector<EngineLoop::PromptRow> EngineLoop::PlanPromptRows(uint32_t budget) {
+  const std::vector<OpenRequest*> ready = ReadyPrompts(budget);
+  std::vector<uint64_t> remaining;
+  for (const OpenRequest* request : ready) remaining.push_back(request->reader->remaining());
   const std::vector<uint32_t> shares = PlanPrompts(remaining, budget);
   std::vector<PromptRow> rows;
   for (size_t i = 0; i < ready.size(); ++i) {
@@ -185,7 +209,7 @@ std::vector<EngineLoop::PromptRow> EngineLoop::PlanPromptRows(uint32_t budget) {
     const size_t tasks_max = size_t{shares[i]} + 1 + std::max<size_t>(1, request.candidates.size());
     if (batch_.logits.size() + tasks_max > model_.limits().logits_tasks()) break;
     rows.push_back({.request = &request, .tokens = shares[i], .first_task = batch_.logits.size()});
-    request.reader->AppendChunk(shares[i], request.SlotOf(0), &batch_);
+    AppendChunk(request, shares[i]);
     if (!request.reader->done()) continue;
     for (const Candidate& candidate : request.candidates) {
       LogitsTask draw = request.reader->AfterChunk();
@@ -239,6 +263,7 @@ void EngineLoop::BeginOutput(OpenRequest& request, std::span<const LogitsResult>
 
 // Nobody looks at the prompt any more.
 void EngineLoop::ReleasePrompt(OpenRequest& request) {
+  request.wide = WideSlot();
   request.request.prompt = {};
   request.request.score_text = {};
   ledger_.ReleaseTokens(std::exchange(request.tokens_kept, 0));

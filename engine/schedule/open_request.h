@@ -63,6 +63,7 @@ struct OpenRequest {
   // session's own slot.
   std::vector<StateSlot> slots;
   std::optional<PromptReader> reader;
+  WideSlot wide;                     // of a narrow state, from the first chunk of its prompt to the last
   std::vector<TokenLogprob> scores;  // Score: so far
   std::vector<Candidate> candidates;
   std::vector<uint64_t> last_planned;  // tick, by candidate

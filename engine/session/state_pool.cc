@@ -14,22 +14,10 @@ constexpr uint8_t kPoison = 0xff;
 
 }  // namespace
 
-StateSlot::StateSlot(StateSlot&& other) noexcept
-    : pool_(std::exchange(other.pool_, nullptr)), index_(std::exchange(other.index_, -1)) {}
-
-StateSlot& StateSlot::operator=(StateSlot&& other) noexcept {
-  StateSlot taken(std::move(other));
-  std::swap(pool_, taken.pool_);
-  std::swap(index_, taken.index_);
-  return *this;
-}
-
-StateSlot::~StateSlot() {
-  if (held()) pool_->Release(index_);
-}
-
 uint32_t StatePool::SlotsThatFit(const StateLayout& layout, uint64_t bytes) {
-  return static_cast<uint32_t>(std::min<uint64_t>(kSlotsMax, bytes / layout.stride));
+  auto slots = static_cast<uint32_t>(std::min<uint64_t>(kSlotsMax, bytes / layout.stride));
+  while (slots > 0 && layout.PoolBytes(slots) > bytes) --slots;
+  return slots;
 }
 
 absl::StatusOr<std::unique_ptr<StatePool>> StatePool::Create(kernels::Device& device,
@@ -39,14 +27,17 @@ absl::StatusOr<std::unique_ptr<StatePool>> StatePool::Create(kernels::Device& de
   MAMBAD_ASSIGN_OR_RETURN(auto stream, kernels::Stream::Create(device));
   MAMBAD_ASSIGN_OR_RETURN(auto buffer,
                           device.Allocate(layout.stride * slots, kLedgerName, kernels::Fill::kZero));
+  MAMBAD_ASSIGN_OR_RETURN(WidePool wide,
+                          WidePool::Create(device, layout.WideSlots(slots), layout.wide_stride));
   return std::unique_ptr<StatePool>(
-      new StatePool(std::move(stream), std::move(buffer), layout, slots, poison));
+      new StatePool(std::move(stream), std::move(buffer), std::move(wide), layout, slots, poison));
 }
 
-StatePool::StatePool(std::unique_ptr<kernels::Stream> stream, kernels::DeviceBuffer buffer,
+StatePool::StatePool(std::unique_ptr<kernels::Stream> stream, kernels::DeviceBuffer buffer, WidePool wide,
                      const StateLayout& layout, uint32_t slots, bool poison)
     : stream_(std::move(stream)),
       buffer_(std::move(buffer)),
+      wide_(std::move(wide)),
       bytes_per_slot_(layout.bytes),
       stride_(layout.stride),
       slots_(slots),
@@ -93,7 +84,12 @@ absl::StatusOr<std::vector<std::byte>> StatePool::Read(const StateSlot& slot) {
 }
 
 StateView StatePool::view() const {
-  return {.base = buffer_.as<std::byte>(), .stride = stride_, .slots = static_cast<int32_t>(slots_)};
+  return {.base = buffer_.as<std::byte>(),
+          .stride = stride_,
+          .slots = static_cast<int32_t>(slots_),
+          .wide_base = wide_.base(),
+          .wide_stride = wide_.stride(),
+          .wide_slots = static_cast<int32_t>(wide_.slots())};
 }
 
 void StatePool::Release(int32_t index) {

@@ -1,5 +1,5 @@
-// StatePool: all recurrent state, allocated once on the model's device. StateSlot: the exclusive right to one
-// row of it, which gives itself back.
+// StatePool: all recurrent state, allocated once on the model's device, with the wide slots of a narrow
+// state. StateSlot: the exclusive right to one row of it, which gives itself back.
 //
 // Invariants: 1. used() + free() == slots(). 2. A slot is zero, or a copy, when it is handed out. 3. Every
 // slot is back when the pool dies (checked).
@@ -17,37 +17,21 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/model/state_layout.h"
+#include "engine/session/pool_slot.h"
+#include "engine/session/wide_pool.h"
 #include "kernels/device/stream.h"
 
 namespace mambad {
 
 class StatePool;
-
-// Movable, not copyable. Must not outlive its pool.
-class StateSlot {
- public:
-  StateSlot() = default;  // holds nothing
-  StateSlot(StateSlot&& other) noexcept;
-  StateSlot& operator=(StateSlot&& other) noexcept;
-  ~StateSlot();
-
-  bool held() const { return pool_ != nullptr; }
-  int32_t index() const { return index_; }  // REQUIRES: held()
-
- private:
-  friend class StatePool;
-  StateSlot(StatePool* pool, int32_t index) : pool_(pool), index_(index) {}
-
-  StatePool* pool_ = nullptr;
-  int32_t index_ = -1;
-};
+using StateSlot = PoolSlot<StatePool>;
 
 class StatePool {
  public:
   // The name of its addend in the device's memory ledger.
   static constexpr char kLedgerName[] = "state pool";
 
-  // How many slots of `layout` fit into `bytes`, at most kSlotsMax.
+  // How many slots of `layout` fit into `bytes` with the wide slots that go with them, at most kSlotsMax.
   static constexpr uint32_t kSlotsMax = 65536;
   static uint32_t SlotsThatFit(const StateLayout& layout, uint64_t bytes);
 
@@ -75,11 +59,14 @@ class StatePool {
   uint32_t used() const { return slots_ - free(); }
   uint64_t slot_bytes() const { return stride_; }
   uint64_t bytes() const { return buffer_.bytes(); }
+  // Without slots where no tensor is narrow.
+  WidePool& wide() { return wide_; }
+  const WidePool& wide() const { return wide_; }
 
  private:
-  friend class StateSlot;
-  StatePool(std::unique_ptr<kernels::Stream> stream, kernels::DeviceBuffer buffer, const StateLayout& layout,
-            uint32_t slots, bool poison);
+  friend StateSlot;
+  StatePool(std::unique_ptr<kernels::Stream> stream, kernels::DeviceBuffer buffer, WidePool wide,
+            const StateLayout& layout, uint32_t slots, bool poison);
 
   StateSlot Take();
   void Release(int32_t index);
@@ -87,6 +74,7 @@ class StatePool {
 
   const std::unique_ptr<kernels::Stream> stream_;
   const kernels::DeviceBuffer buffer_;
+  WidePool wide_;
   const size_t bytes_per_slot_;
   const size_t stride_;
   const uint32_t slots_;

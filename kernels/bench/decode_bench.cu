@@ -2,7 +2,8 @@
 //
 //   decode_bench check            small and odd shapes against the reference
 //   decode_bench bits             a row's bits in every bucket, beside NaN neighbours
-//   decode_bench time MODEL B...  ms a step and the fraction of the floor
+//   decode_bench narrow           a step on bf16 states is a step on the widened ones, then a rounding
+//   decode_bench time MODEL B...  ms a step and the fraction of the floor; timebf16: with bf16 states
 //   decode_bench once MODEL B     one step without a graph, for a profiler
 #include <algorithm>
 #include <cmath>
@@ -14,6 +15,7 @@
 
 #include "kernels/bench/decode_model.cuh"
 #include "kernels/bench/decode_reference.cuh"
+#include "kernels/math/state_rounding.h"
 
 namespace mambad::kernels {
 namespace {
@@ -97,9 +99,84 @@ void Check(const ModelShape& shape) {
   std::printf("checked %s, largest relative distance %.2e\n", shape.name, worst);
 }
 
-void Bits(ModelShape shape, int layers) {
+// The slots of a model with bf16 states, as those of one with fp32 states.
+std::vector<float> Widened(const std::vector<float>& pool, const DecodeModel& narrow,
+                           const DecodeModel& wide) {
+  std::vector<float> result(wide.slot_floats() * wide.slots());
+  const auto& s = narrow.shape().layer;
+  const std::int64_t window = std::int64_t{s.d_conv - 1} * s.d_inner,
+                     state = std::int64_t{s.d_state} * s.d_inner;
+  for (int slot = 0; slot < wide.slots(); ++slot) {
+    for (int l = 0; l < narrow.shape().layers; ++l) {
+      const float* from = &pool[slot * narrow.slot_floats() + narrow.KeyFloats() + l * narrow.LayerFloats()];
+      float* to = &result[slot * wide.slot_floats() + l * wide.LayerFloats()];
+      std::copy_n(from, window, to);
+      const auto* halves = reinterpret_cast<const std::uint16_t*>(from + window);
+      for (std::int64_t i = 0; i < state; ++i) to[window + i] = FromBf16(halves[i]);
+    }
+  }
+  return result;
+}
+
+// What a bf16 slot holds after a step that left `wide` in a fp32 one.
+std::vector<float> Rounded(std::vector<float> slot, const float* wide, const DecodeModel& narrow,
+                           std::int64_t wide_layer_floats) {
+  const auto& s = narrow.shape().layer;
+  const std::int64_t window = std::int64_t{s.d_conv - 1} * s.d_inner,
+                     state = std::int64_t{s.d_state} * s.d_inner;
+  RoundingKey key;
+  std::memcpy(&key, slot.data(), sizeof(key));
+  ++key.position;
+  for (int l = 0; l < narrow.shape().layers; ++l) {
+    const float* from = wide + l * wide_layer_floats;
+    float* to = &slot[narrow.KeyFloats() + l * narrow.LayerFloats()];
+    std::copy_n(from, window, to);
+    auto* halves = reinterpret_cast<std::uint16_t*>(to + window);
+    for (std::int64_t i = 0; i < state; ++i)
+      halves[i] = RoundStateElement(key, l, i % s.d_inner, i / s.d_inner, from[window + i]);
+  }
+  return slot;
+}
+
+void Narrow(ModelShape shape, int layers) {
   shape.layers = layers;
-  DecodeModel model(shape, 1030, false);
+  DecodeModel narrow(shape, 530, false, true), wide(shape, 530, false);
+  std::mt19937 random(11);
+  for (const int rows : {1, 2, 4, 8, 16, 24, 32, 64, 128, 512}) {
+    narrow.RandomPool();
+    const std::vector<float> before = narrow.Read(narrow.pool(), narrow.slot_floats() * narrow.slots());
+    const std::vector<float> start = Widened(before, narrow, wide);
+    CUDA_OK(cudaMemcpy(wide.pool(), start.data(), start.size() * 4, cudaMemcpyHostToDevice));
+    std::vector<std::int32_t> slots = RandomSlots(rows, narrow.slots(), random), tokens(rows);
+    for (auto& token : tokens) token = static_cast<int>(random() % shape.vocabulary);
+    for (int r = 1; r < rows; r += 5) slots[r] = kNoSlot;
+    for (DecodeModel* model : {&narrow, &wide}) {
+      model->SetRows(tokens, slots);
+      model->Enqueue(rows, false);
+    }
+    const std::vector<float> after = narrow.Read(narrow.pool(), narrow.slot_floats() * narrow.slots());
+    const std::vector<float> stepped = wide.Read(wide.pool(), wide.slot_floats() * wide.slots());
+    const std::int64_t V = shape.vocabulary;
+    const std::vector<float> logits = narrow.Read(narrow.logits(), rows * V),
+                             want = wide.Read(wide.logits(), rows * V);
+    std::vector<float> expected = before;
+    for (int r = 0; r < rows; ++r) {
+      if (slots[r] == kNoSlot) continue;
+      Report(std::memcmp(&logits[r * V], &want[r * V], V * 4) == 0, "logits", shape.name, rows, r);
+      const std::int64_t at = slots[r] * narrow.slot_floats();
+      const std::vector<float> slot =
+          Rounded({before.begin() + at, before.begin() + at + narrow.slot_floats()},
+                  &stepped[slots[r] * wide.slot_floats()], narrow, wide.LayerFloats());
+      std::copy(slot.begin(), slot.end(), expected.begin() + at);
+    }
+    Report(std::memcmp(after.data(), expected.data(), after.size() * 4) == 0, "pool", shape.name, rows, 0);
+  }
+  std::printf("bf16 states compared: %s, %d layers\n", shape.name, layers);
+}
+
+void Bits(ModelShape shape, int layers, bool narrow) {
+  shape.layers = layers;
+  DecodeModel model(shape, 1030, false, narrow);
   std::mt19937 random(3);
   const int steps = 2;
   const int V = shape.vocabulary;
@@ -138,12 +215,15 @@ void Bits(ModelShape shape, int layers) {
              rows, i);
     }
   }
-  std::printf("bits compared: %s, %d layers\n", shape.name, layers);
+  std::printf("bits compared: %s, %d layers%s\n", shape.name, layers, narrow ? ", bf16 states" : "");
 }
 
-void Time(const ModelShape& shape, const std::vector<int>& batches) {
+void Time(const ModelShape& shape, const std::vector<int>& batches, bool narrow) {
   const int most = *std::max_element(batches.begin(), batches.end());
-  DecodeModel model(shape, most, false);
+  DecodeModel model(shape, most, false, narrow);
+  const auto& s = shape.layer;
+  // Half of what a step reads and writes of the states.
+  const double saved_mb = narrow ? 2e-6 * 2 * shape.layers * s.d_state * s.d_inner : 0;
   std::mt19937 random(5);
   for (const int rows : batches) {
     model.RandomPool();
@@ -167,10 +247,10 @@ void Time(const ModelShape& shape, const std::vector<int>& batches) {
     }
     std::sort(times.begin(), times.end());
     const double ms = times[times.size() / 2];
-    const double floor =
-        std::max(shape.weight_gb / 3.11, rows * shape.gflop / 790) + rows * shape.state_mb / 3030;
-    std::printf("%-5s B %3d  %8.4f ms  (min %.4f max %.4f)  floor %.3f  fraction %.3f\n", shape.name, rows,
-                ms, times.front(), times.back(), floor, floor / ms);
+    const double floor = std::max(shape.weight_gb / 3.11, rows * shape.gflop / 790) +
+                         rows * (shape.state_mb - saved_mb) / 3030;
+    std::printf("%-5s%s B %3d  %8.4f ms  (min %.4f max %.4f)  floor %.3f  fraction %.3f\n", shape.name,
+                narrow ? " bf16 states" : "", rows, ms, times.front(), times.back(), floor, floor / ms);
     std::fflush(stdout);
     CUDA_OK(cudaGraphExecDestroy(exec));
   }
@@ -204,13 +284,21 @@ int Main(int argc, char** argv) {
     Check({"wide", {768, 1536, 16, 4, 48}, 1, 1000});
     Check({"odd", {100, 200, 16, 4, 7}, 1, 100});
   } else if (what == "bits") {
-    Bits(Find("130m"), 2);
-    Bits(Find("1.4b"), 1);
-    Bits(Find("2.8b"), 1);
-  } else if (what == "time" && argc > 3) {
+    for (const bool narrow : {false, true}) {
+      Bits(Find("130m"), 2, narrow);
+      Bits(Find("1.4b"), 1, narrow);
+      Bits(Find("2.8b"), 1, narrow);
+    }
+  } else if (what == "narrow") {
+    Narrow({"small", {128, 256, 16, 4, 8}, 2, 500}, 2);
+    Narrow({"falcon", {128, 256, 16, 4, 24}, 2, 250, false, 1e-6f}, 2);
+    Narrow({"n8 k3 r7", {128, 192, 8, 3, 7}, 2, 251}, 2);
+    Narrow({"n32 k2", {64, 128, 32, 2, 70}, 2, 130}, 2);
+    Narrow(Find("130m"), 2);
+  } else if ((what == "time" || what == "timebf16") && argc > 3) {
     std::vector<int> batches;
     for (int i = 3; i < argc; ++i) batches.push_back(std::atoi(argv[i]));
-    Time(Find(argv[2]), batches);
+    Time(Find(argv[2]), batches, what == "timebf16");
   } else if (what == "once" && argc > 3) {
     Once(Find(argv[2]), std::atoi(argv[3]), 3);
   } else {

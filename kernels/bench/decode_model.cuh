@@ -57,6 +57,13 @@ static __global__ void FillFloats(float* to, std::int64_t count, std::uint64_t s
   for (std::int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll)
     to[i] = low + (HashUniform(seed, i) * 0.5f + 0.5f) * (high - low);
 }
+// Makes the halves of every word equal, so that any of them is a bf16 of the same size.
+static __global__ void RepeatHighHalves(float* to, std::int64_t count) {
+  for (std::int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
+    const std::uint32_t bits = __float_as_uint(to[i]);
+    to[i] = __uint_as_float((bits & 0xffff0000u) | bits >> 16);
+  }
+}
 // Logits to tokens: a pass per part of the vocabulary, then one per row.
 inline constexpr int kArgmaxParts = 32;
 static __global__ void ArgmaxParts(const float* logits, int vocabulary, float* best, int* where) {
@@ -113,8 +120,9 @@ struct Layer {
 
 class DecodeModel {
  public:
-  DecodeModel(const ModelShape& shape, int slots, bool keep_host)
-      : shape_(shape), slots_(slots), keep_(keep_host) {
+  // `narrow`: with bf16 states.
+  DecodeModel(const ModelShape& shape, int slots, bool keep_host, bool narrow = false)
+      : shape_(shape), slots_(slots), keep_(keep_host), narrow_(narrow) {
     const auto& s = shape_.layer;
     CUDA_OK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     const std::int64_t largest =
@@ -127,7 +135,8 @@ class DecodeModel {
     final_norm_ = Floats(s.d_model, 0.5f, 1.5f);
     CUDA_OK(cudaStreamSynchronize(stream_));
     CUDA_OK(cudaFree(staging_));
-    slot_floats_ = state_floats() + s.d_model;  // as the engine's: the layers, then the last hidden row
+    // As the engine's: the layers, then the last hidden row.
+    slot_floats_ = KeyFloats() + state_floats() + s.d_model;
     pool_ = Allocate<float>(slot_floats_ * slots);
     CUDA_OK(cudaMalloc(&buffer_memory_, BufferBytes()));
     CUDA_OK(cudaMemset(buffer_memory_, 0xff, BufferBytes()));  // NaN
@@ -145,16 +154,22 @@ class DecodeModel {
   SlotView Window(int layer) const {
     return {.base = reinterpret_cast<std::byte*>(pool_),
             .slot_stride_bytes = slot_floats_ * 4,
-            .layer_offset_bytes = LayerFloats() * layer * 4,
+            .layer_offset_bytes = (KeyFloats() + LayerFloats() * layer) * 4,
             .slots = slots_};
   }
   SlotView State(int layer) const {
     SlotView view = Window(layer);
     view.layer_offset_bytes += std::int64_t{shape_.layer.d_conv - 1} * shape_.layer.d_inner * 4;
+    if (!narrow_) return view;
+    view.dtype = DType::kBf16;
+    view.layer = static_cast<std::uint16_t>(layer);
     return view;
   }
+  // What a slot with bf16 states begins with.
+  std::int64_t KeyFloats() const { return narrow_ ? sizeof(RoundingKey) / sizeof(float) : 0; }
   std::int64_t LayerFloats() const {
-    return std::int64_t{shape_.layer.d_inner} * (shape_.layer.d_conv - 1 + shape_.layer.d_state);
+    return std::int64_t{shape_.layer.d_inner} *
+           (shape_.layer.d_conv - 1 + shape_.layer.d_state / (narrow_ ? 2 : 1));
   }
 
   // One step; the greedy token of each row is the next step's input when `sample`.
@@ -222,6 +237,8 @@ class DecodeModel {
   void RandomPool() {
     FillFloats<<<1024, 256, 0, stream_>>>(pool_, slot_floats_ * slots_, 99, -0.5f, 0.5f);
     CUDA_OK(cudaGetLastError());
+    if (narrow_) RepeatHighHalves<<<1024, 256, 0, stream_>>>(pool_, slot_floats_ * slots_);
+    CUDA_OK(cudaGetLastError());
     CUDA_OK(cudaStreamSynchronize(stream_));
   }
   template <class T>
@@ -282,6 +299,7 @@ class DecodeModel {
   const ModelShape shape_;
   const int slots_;
   const bool keep_;
+  const bool narrow_;
   std::uint64_t seed_ = 0;
   cudaStream_t stream_ = nullptr;
   std::uint16_t* staging_ = nullptr;

@@ -46,10 +46,11 @@ struct MambaLayerPromptArgs {
   const float* norm_weight = nullptr;  // (M)
   float norm_eps = 1e-5f;
   PromptChunks prompt;
-  float* residual = nullptr;  // (T, M), updated
-  SlotView window;            // (K-1, D) per slot
-  SlotView state;             // (N, D) per slot
-  void* workspace = nullptr;  // 256-byte aligned
+  float* residual = nullptr;                  // (T, M), updated
+  SlotView window;                            // (K-1, D) per slot
+  SlotView state;                             // (N, D) fp32 per slot
+  const std::int32_t* state_index = nullptr;  // (chunks): the slots of `state`; null: those of the prompt
+  void* workspace = nullptr;                  // 256-byte aligned
 };
 
 int MambaLayerPrompt(const MambaLayerPromptArgs& args, void* stream);

@@ -105,6 +105,7 @@ class LayerPromptPass {
                                    scratch_.y,
                                    args_.prompt.offsets,
                                    args_.prompt.slot_index,
+                                   args_.state_index != nullptr ? args_.state_index : args_.prompt.slot_index,
                                    DeviceSlots(args_.state),
                                    DeviceSlots(args_.window),
                                    token_blocks_,

@@ -8,7 +8,12 @@
 namespace mambad::kernels {
 namespace {
 
-bool Folds(const MambaLayerStepArgs& args) { return FoldsXProj(args.weights.in_proj, args.weights.x_proj); }
+bool IsBf16(const SlotView& state) { return state.dtype == DType::kBf16; }
+
+// bf16 states have no kernel that adds the folded sums.
+bool Folds(const MambaLayerStepArgs& args) {
+  return !IsBf16(args.state) && FoldsXProj(args.weights.in_proj, args.weights.x_proj);
+}
 
 FoldedSums SumsToFold(const MambaLayerStepArgs& args) {
   return {.data = args.buffers.folded,
@@ -85,7 +90,9 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
 template <int kN, int kRows, int kWarps, int kLanes>
 const char* LaunchStates(void* stream, const StateStepArgs& args) {
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
-  return Launch(stream, StepStates<kN, kRows, kWarps, kLanes>,
+  return Launch(stream,
+                IsBf16(args.state) ? StepStates<kN, kRows, kWarps, kLanes, true>
+                                   : StepStates<kN, kRows, kWarps, kLanes, false>,
                 {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels,
                               (args.rows + kRows - 1) / kRows),
                  .threads = Shape::kThreads,
@@ -106,7 +113,10 @@ const char* LaunchStateRows(void* stream, const StateStepArgs& args, const Folde
 template <int kN>
 const char* StatesOfSize(void* stream, const StateStepArgs& args, const FoldedSums& folded) {
   if (args.dt_bc == nullptr) return LaunchStateRows<kN, kMostFoldGroups, true>(stream, args, folded);
-  if (args.rows == 1) return LaunchStateRows<kN, 4, false>(stream, args, folded);
+  if (args.rows == 1) {
+    return IsBf16(args.state) ? LaunchStates<kN, 1, 2, 4>(stream, args)
+                              : LaunchStateRows<kN, 4, false>(stream, args, folded);
+  }
   if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
   if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
   if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);

@@ -13,8 +13,9 @@
 //
 // Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h and x_proj_fold.h; x
 //   (after SiLU) and the gate are rounded to bf16; convolution, delta, decay, states and the residual stream
-//   are fp32 with the formulas of kernels/math. A row's bits depend on its own session alone, whatever the
-//   bucket.
+//   are fp32 with the formulas of kernels/math. bf16 states are widened, and rounded at random
+//   (math/state_rounding.h) for the position behind the slot's RoundingKey, which the step leaves alone. A
+//   row's bits depend on its own session alone, whatever the bucket.
 // Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot rows read and write no slot, and their rows
 //   of the buffers are garbage.
 // Errors:   null when all went well, else what is wrong. Nothing allocates; all may be captured in a graph.
@@ -41,7 +42,7 @@ struct MambaLayerStepArgs {
   std::int32_t rows = 0;                     // a bucket
   const std::int32_t* slot_index = nullptr;  // (rows), device memory; written before the step begins
   SlotView window;                           // (K-1, D) per slot; base, stride and offset multiples of 16
-  SlotView state;                            // (N, D) per slot; likewise
+  SlotView state;                            // (N, D) per slot, fp32 or bf16; likewise
   float norm_eps = 1e-5f;
   const float* next_norm_weight = nullptr;  // (M)
   SlotView last_hidden;  // (M) per slot, likewise: where the last layer leaves the residual row; base null:

@@ -14,6 +14,7 @@
 #include "kernels/mamba_layer/packed_weight.h"
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/quad.cuh"
+#include "kernels/mamba_layer/state_in_slot.cuh"
 #include "kernels/math/exp_approx.cuh"
 
 namespace mambad::kernels {
@@ -28,7 +29,7 @@ struct StateStepArgs {
   const std::uint16_t* gate;     // (rows, D)
   std::uint16_t* y;              // (rows, D)
   StepLayout layout;             // of x, gate and y
-  SlotView state;                // (N, D) per slot
+  SlotView state;                // (N, D) per slot, fp32 or bf16
   const std::int32_t* slot_index;
   std::int32_t rows;      // B
   std::int32_t channels;  // D
@@ -106,24 +107,26 @@ __device__ __forceinline__ float4 SumOverState(const float4 (&s)[1]) {
 }
 
 // One row of a warp: what a lane holds of it.
-template <int kPerLane>
+template <int kPerLane, bool kNarrow>
 struct RowStates {
-  float* at;  // null: nothing to do
-  float4 h[kPerLane];
+  typename StateInSlot<kNarrow>::Element* at;  // null: nothing to do
+  typename StateInSlot<kNarrow>::Quad h[kPerLane];
   uint2 x;
   uint2 gate;
 };
 
-template <int kN, int kRows, int kWarps, int kLanes>
+template <int kN, int kRows, int kWarps, int kLanes, bool kNarrow>
 __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
                                                : kLanes == 2 ? 3
                                                              : 2) StepStates(const StateStepArgs args) {
 #if __CUDA_ARCH__ >= 900
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
+  using InSlot = StateInSlot<kNarrow>;
   constexpr int kPerLane = Shape::kPerLane;
   extern __shared__ __align__(128) unsigned char shared[];
   __shared__ std::uint64_t weights_full;
   __shared__ float scales[3][kRows];
+  __shared__ RoundingKey keys[kNarrow ? kRows : 1];
   unsigned char* const weights = shared;
   float* const delta =
       reinterpret_cast<float*>(weights + Shape::kChannels * args.rank_pad * 2);  // (rows, stride)
@@ -155,19 +158,26 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
   const bool exists = c < args.channels;
   const std::int64_t n_stride = static_cast<std::int64_t>(kLanes) * args.channels;
   const int lane_slot = lane < row_count ? args.slot_index[row0 + lane] : kNoSlot;
-  RowStates<kPerLane> ahead[Shape::kAhead];
-  const auto load_states = [&](int i, RowStates<kPerLane>& to) {
+  if constexpr (kNarrow) {
+    if (warp == 0 && lane_slot != kNoSlot) {
+      const RoundingKey& now =
+          *reinterpret_cast<const RoundingKey*>(args.state.base + lane_slot * args.state.slot_stride_bytes);
+      keys[lane] = {now.seed, now.position + 1};
+    }
+  }
+  RowStates<kPerLane, kNarrow> ahead[Shape::kAhead];
+  const auto load_states = [&](int i, RowStates<kPerLane, kNarrow>& to) {
     const int row = way + Shape::kRowWays * i;
     const int slot = __shfl_sync(~0u, lane_slot, row % 32);
     to.at = row < row_count && exists && slot != kNoSlot
-                ? SlotData(args.state, slot) + c + static_cast<std::int64_t>(n0) * args.channels
+                ? reinterpret_cast<typename InSlot::Element*>(SlotData(args.state, slot)) + c +
+                      static_cast<std::int64_t>(n0) * args.channels
                 : nullptr;
     if (to.at == nullptr) return;
 #pragma unroll
-    for (int j = 0; j < kPerLane; ++j)
-      to.h[j] = __ldcs(reinterpret_cast<const float4*>(to.at + j * n_stride));
+    for (int j = 0; j < kPerLane; ++j) to.h[j] = InSlot::Load(to.at + j * n_stride);
   };
-  const auto load_inputs = [&](int i, RowStates<kPerLane>& to) {
+  const auto load_inputs = [&](int i, RowStates<kPerLane, kNarrow>& to) {
     if (to.at == nullptr) return;
     to.x = LoadFreshBf16(args.x + args.layout.Index(row0 + way + Shape::kRowWays * i, c));
     to.gate = LoadFreshBf16(args.gate + args.layout.Index(row0 + way + Shape::kRowWays * i, c));
@@ -259,14 +269,16 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
     for (int i = 0; i < Shape::kAhead; ++i) {
       const int row = way + Shape::kRowWays * (first + i);
       if (row >= row_count) break;
-      RowStates<kPerLane>& states = ahead[i];
+      RowStates<kPerLane, kNarrow>& states = ahead[i];
       const float4 d = Load4(delta + row * Shape::kDeltaStride + (c - channel0));
       const float4 x = WidenBf16(states.x);
       const float4 dx = MultiplyEach(d, x);
       const float* const b = raw + row * width + args.rank;
       float4 sum[4 / kLanes] = {};
+      PhiloxWords words;
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j) {
+      for (int k = 0; k < kPerLane; ++k) {
+        const int j = InSlot::Order(k, kLanes);
         float bn = b[n0 + kLanes * j];
         float cn = b[kN + n0 + kLanes * j];
         if (args.norm_eps >= 0.0f) {
@@ -276,14 +288,22 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
         const float4 a = Shape::kDecayShared
                              ? Load4(shared_decay + (n0 + j * kLanes) * Shape::kChannels + (c - channel0))
                              : decay[Shape::kDecayShared ? 0 : j];
-        float4& h = states.h[j];
+        float4 h = InSlot::Widen(states.h[j]);
         float4& partial = sum[j % (4 / kLanes)];
 #pragma unroll
         for (int q = 0; q < kQuad; ++q) {
           At(h, q) = __fmaf_rn(Exp2Approx(__fmul_rn(At(d, q), At(a, q))), At(h, q), __fmul_rn(At(dx, q), bn));
           At(partial, q) = __fmaf_rn(At(h, q), cn, At(partial, q));
         }
-        if (states.at != nullptr) __stcs(reinterpret_cast<float4*>(states.at + j * n_stride), h);
+        if constexpr (kNarrow) {
+          if (k % 2 == 0)
+            words = RoundingWords(keys[row], args.state.layer, static_cast<std::uint32_t>(c) / kRoundingQuad,
+                                  RoundingBlockOf(static_cast<std::uint32_t>(n0 + kLanes * j)));
+          const uint2 rounded = RoundQuad(h, words, k % 2 != 0);
+          if (states.at != nullptr) __stcs(reinterpret_cast<uint2*>(states.at + j * n_stride), rounded);
+        } else {
+          if (states.at != nullptr) __stcs(reinterpret_cast<float4*>(states.at + j * n_stride), h);
+        }
       }
       float4 y = SumOverState(sum);
       const float4 gate = WidenBf16(states.gate);

@@ -9,19 +9,25 @@
 
 namespace mambad::kernels {
 
+inline constexpr int kPhiloxRounds = 10;
+inline constexpr std::uint32_t kPhiloxFactor0 = 0xD2511F53u;
+inline constexpr std::uint32_t kPhiloxFactor1 = 0xCD9E8D57u;
+inline constexpr std::uint32_t kPhiloxStep0 = 0x9E3779B9u;
+inline constexpr std::uint32_t kPhiloxStep1 = 0xBB67AE85u;
+
 struct PhiloxWords {
   std::uint32_t w[4];
 };
 
 MAMBAD_LANE PhiloxWords Philox4x32(PhiloxWords counter, std::uint32_t key0, std::uint32_t key1) {
   PhiloxWords c = counter;
-  for (int round = 0; round < 10; ++round) {
-    const std::uint64_t m0 = std::uint64_t{0xD2511F53u} * c.w[0];
-    const std::uint64_t m1 = std::uint64_t{0xCD9E8D57u} * c.w[2];
+  for (int round = 0; round < kPhiloxRounds; ++round) {
+    const std::uint64_t m0 = std::uint64_t{kPhiloxFactor0} * c.w[0];
+    const std::uint64_t m1 = std::uint64_t{kPhiloxFactor1} * c.w[2];
     c = {{static_cast<std::uint32_t>(m1 >> 32) ^ c.w[1] ^ key0, static_cast<std::uint32_t>(m1),
           static_cast<std::uint32_t>(m0 >> 32) ^ c.w[3] ^ key1, static_cast<std::uint32_t>(m0)}};
-    key0 += 0x9E3779B9u;
-    key1 += 0xBB67AE85u;
+    key0 += kPhiloxStep0;
+    key1 += kPhiloxStep1;
   }
   return c;
 }

@@ -51,6 +51,7 @@ void PackDecay(const float* a_log, std::int64_t channels, std::int64_t state_siz
 }
 
 absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs& args) {
+  if (args.state.dtype != DType::kF32) return Bad("prefill takes a fp32 state");
   MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.chunks));
   MAMBAD_RETURN_IF_ERROR(CheckOffsets("selective_scan", stream, args.offsets, args.chunks));
   if (stream.on_gpu())
@@ -63,6 +64,7 @@ absl::Status SelectiveScanPrefill(Stream& stream, const SelectiveScanPrefillArgs
 }
 
 absl::Status SelectiveScanStep(Stream& stream, const SelectiveScanStepArgs& args) {
+  if (args.state.dtype == DType::kF16) return Bad("a step takes a fp32 or bf16 state");
   MAMBAD_RETURN_IF_ERROR(CheckCommon(stream, args, args.rows));
   if (stream.on_gpu())
     return MAMBAD_ON_GPU(stream, "selective_scan", SelectiveScanStepCuda(stream.handle(), args));

@@ -14,8 +14,10 @@
 // Aliasing: y may equal x, z or delta_raw (with an equal stride); any other overlap is not allowed.
 // Numerics: the decay is 2^(delta * decay_log2[n]) by kernels/math/exp.h. The sum over n is four interleaved
 //   partial sums (n mod 4, ascending), combined pairwise. A channel's result depends on its own row alone,
-//   and prefill and step share their arithmetic: splitting a chunk anywhere gives the same bits.
-// Cost:     the step moves 2*B*D*N*4 bytes of state; prefill is bound by B*T*D*N exponentials.
+//   and prefill and step share their arithmetic: splitting a chunk anywhere gives the same bits. A step may
+//   have a bf16 state: it is widened, stepped and read out in fp32, then rounded at random
+//   (kernels/math/state_rounding.h) for the position behind the slot's RoundingKey, which it does not touch.
+// Cost:     the step moves 2*B*D*N*4 bytes of state, or half; prefill is bound by B*T*D*N exponentials.
 // Errors:   InvalidArgument naming the field.
 // Threads:  channels are spread over the stream's pool; returns when done. Does not allocate.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_H_

@@ -54,7 +54,7 @@ struct SelectiveScanStepArgs {
   std::int64_t y_stride = 0;                 // floats, >= D
   std::int64_t rows = 0;                     // B >= 0
   const std::int32_t* slot_index = nullptr;  // (B)
-  SlotView state;                            // (N, D) per slot
+  SlotView state;                            // (N, D) per slot, fp32 or bf16
 };
 
 }  // namespace mambad::kernels

@@ -6,7 +6,7 @@
 //   the inner
 // The decay of a block, and in prefill its state, are staged in a dense local copy: their rows lie D floats
 // apart, and for common D all of them fall into a few cache sets. A step touches each line of the state once,
-// in place.
+// in place; a narrow state is staged in fp32, and rounded on its way back.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_LANES_H_
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_LANES_H_
 
@@ -15,6 +15,7 @@
 
 #include "kernels/math/channel_block.h"
 #include "kernels/math/lanes.h"
+#include "kernels/math/narrow_block.h"
 #include "kernels/math/ssm.h"
 #include "kernels/selective_scan/selective_scan_cpu.h"
 
@@ -153,18 +154,30 @@ void ScanPrefill(const SelectiveScanPrefillArgs& args, Range blocks) {
   }
 }
 
-template <class V, bool kFull>
+template <class V, bool kFull, bool kNarrow>
 MAMBAD_LANE void StepBlock(const SelectiveScanStepArgs& args, std::int64_t row, std::int64_t channel,
-                           const PreparedPair& pair, const BlockRows& decay, float* slot) {
+                           const PreparedPair& pair, const BlockRows& decay) {
   const std::int64_t D = args.params.channels;
-  Advance<V, kFull>(args.params, args.in, row, channel, pair, decay,
-                    SlotState<V, kFull>{ChannelLanes<V, kFull>::At(channel, D), slot + channel, D},
-                    args.y + row * args.y_stride);
+  const std::int32_t slot = args.slot_index[row];
+  float* const y = args.y + row * args.y_stride;
+  if constexpr (kNarrow) {
+    const std::int64_t N = args.params.state_size;
+    const RoundingKey& now = args.state.KeyAt(slot);
+    BlockRows state;
+    WidenBlock(args.state.NarrowAt(slot), D, channel, N, state.row[0]);
+    Advance<V, kFull>(args.params, args.in, row, channel, pair, decay, StagedState<V>{state}, y);
+    RoundBlock(state.row[0], {now.seed, now.position + 1}, args.state.layer, D, channel, N,
+               args.state.NarrowAt(slot));
+  } else {
+    Advance<V, kFull>(
+        args.params, args.in, row, channel, pair, decay,
+        SlotState<V, kFull>{ChannelLanes<V, kFull>::At(channel, D), args.state.At(slot) + channel, D}, y);
+  }
 }
 
 // The rows [rows.begin, rows.end) of one group: `full` whole blocks from `channel` on, then perhaps a
 // narrower one.
-template <class V>
+template <class V, bool kNarrow>
 void StepGroup(const SelectiveScanStepArgs& args, std::int64_t channel, int full, bool partial, Range rows) {
   const SelectiveScanParams& params = args.params;
   BlockRows decay[kStepBlocks];
@@ -176,28 +189,36 @@ void StepGroup(const SelectiveScanStepArgs& args, std::int64_t channel, int full
   if (partial) StageIn<V, false>(params.decay_log2, last, params, decay[full]);
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     if (args.slot_index[row] == kNoSlot) continue;
-    float* slot = args.state.At(args.slot_index[row]);
     for (int i = 0; i < full; ++i)
       Prepare<V, true>(params, args.in, row, channel + i * kBlockChannels, pairs[i]);
     if (partial) Prepare<V, false>(params, args.in, row, last, pairs[full]);
     for (int i = 0; i < full; ++i) {
-      StepBlock<V, true>(args, row, channel + i * kBlockChannels, pairs[i], decay[i], slot);
+      StepBlock<V, true, kNarrow>(args, row, channel + i * kBlockChannels, pairs[i], decay[i]);
     }
-    if (partial) StepBlock<V, false>(args, row, last, pairs[full], decay[full], slot);
+    if (partial) StepBlock<V, false, kNarrow>(args, row, last, pairs[full], decay[full]);
   }
 }
 
-template <class V>
-void ScanStep(const SelectiveScanStepArgs& args, Range items) {
+template <class V, bool kNarrow>
+void ScanStepItems(const SelectiveScanStepArgs& args, Range items) {
   constexpr std::int64_t kGroupChannels = kStepBlocks * kBlockChannels;
   for (std::int64_t item = items.begin; item < items.end;) {
     const std::int64_t group = item / args.rows;
     const std::int64_t stop = std::min(items.end, (group + 1) * args.rows);
     const std::int64_t channel = group * kGroupChannels;
     const std::int64_t width = std::min(kGroupChannels, args.params.channels - channel);
-    StepGroup<V>(args, channel, static_cast<int>(width / kBlockChannels), width % kBlockChannels != 0,
-                 {item - group * args.rows, stop - group * args.rows});
+    StepGroup<V, kNarrow>(args, channel, static_cast<int>(width / kBlockChannels),
+                          width % kBlockChannels != 0, {item - group * args.rows, stop - group * args.rows});
     item = stop;
+  }
+}
+
+template <class V>
+void ScanStep(const SelectiveScanStepArgs& args, Range items) {
+  if (args.state.dtype == DType::kBf16) {
+    ScanStepItems<V, true>(args, items);
+  } else {
+    ScanStepItems<V, false>(args, items);
   }
 }
 

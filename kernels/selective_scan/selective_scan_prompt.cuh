@@ -24,10 +24,11 @@ struct SelectiveScanPrompt {
   const float* decay_log2;  // (N, D)
   const float* skip;        // (D)
   __nv_bfloat16* y;         // tiles, zero past D
-  const std::int64_t* offsets;     // (chunks + 1)
-  const std::int32_t* slot_index;  // (chunks)
-  DeviceSlots state;               // (N, D) per slot
-  DeviceSlots window;              // (K-1, D) per slot
+  const std::int64_t* offsets;      // (chunks + 1)
+  const std::int32_t* slot_index;   // (chunks)
+  const std::int32_t* state_index;  // (chunks): the same, or where a narrow state is wide
+  DeviceSlots state;                // (N, D) per slot of state_index
+  DeviceSlots window;               // (K-1, D) per slot of slot_index
   std::int64_t token_blocks;
   std::int32_t channels;    // D
   std::int32_t state_size;  // N
@@ -204,9 +205,10 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
   const std::int32_t slot = args.slot_index[blockIdx.y];
   const std::int64_t begin = args.offsets[blockIdx.y], end = args.offsets[blockIdx.y + 1];
   if (slot == kNoSlot || begin == end) return;
+  const std::int32_t state_slot = args.state_index[blockIdx.y];
 
   const auto state_at = [&](int n) {
-    return args.state.At(slot) + static_cast<std::int64_t>(n) * args.channels + d;
+    return args.state.At(state_slot) + static_cast<std::int64_t>(n) * args.channels + d;
   };
 #pragma unroll
   for (int s = 0; s < kStates; ++s) {

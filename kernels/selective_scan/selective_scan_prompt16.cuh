@@ -199,7 +199,8 @@ static __global__ void __launch_bounds__(Scan16::kMaxWarps * 32, 1)
   if (slot == kNoSlot || begin == end) return;
   const int length = static_cast<int>(end - begin);
   const int tile_count = (length + Scan16::kTile - 1) / Scan16::kTile;
-  float* state = args.state.At(slot) + static_cast<std::int64_t>(lane.state) * args.channels + d;
+  float* state =
+      args.state.At(args.state_index[blockIdx.y]) + static_cast<std::int64_t>(lane.state) * args.channels + d;
 #pragma unroll
   for (int k = 0; k < 2; ++k) h[k] = state[static_cast<std::int64_t>(8 * k) * args.channels];
 

@@ -164,7 +164,7 @@ void Report(const Model& model, const BenchOptions& options, uint32_t batch, dou
     const nlohmann::ordered_json line = {{"model", options.model.model},
                                          {"device", DescribeDevice(model).kind},
                                          {"precision", info.precision},
-                                         {"state_dtype", "f32"},
+                                         {"state_dtype", info.state_dtype},
                                          {"batch", batch},
                                          {"prompt_tokens", options.prompt_tokens},
                                          {"prefill_tokens_per_s", measured.prefill_tokens_per_s},

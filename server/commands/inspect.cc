@@ -4,6 +4,7 @@
 #include <string>
 
 #include "engine/device_info.h"
+#include "engine/session/state_pool.h"
 #include "kernels/base/status_macros.h"
 #include "nlohmann/json.hpp"
 #include "server/commands/commands.h"
@@ -22,7 +23,6 @@ struct InspectOptions {
 nlohmann::ordered_json Describe(const ModelAndText& loaded, const InspectOptions& options) {
   const ModelInfo& info = loaded.model->info();
   const uint64_t state_bytes = loaded.model->state_layout().bytes;
-  const uint64_t stride = loaded.model->state_layout().stride;
   return {{"model", options.model.model},
           {"config",
            {{"model_type", info.model_type},
@@ -37,11 +37,12 @@ nlohmann::ordered_json Describe(const ModelAndText& loaded, const InspectOptions
           {"has_tokenizer", loaded.tokenizer != nullptr},
           {"parameters", info.parameters},
           {"precision", info.precision},
+          {"state_dtype", info.state_dtype},
           {"weight_bytes", info.weight_bytes},
           {"workspace_bytes", info.workspace_bytes},
           {"state_bytes", state_bytes},
           {"state_memory_bytes", options.state_memory},
-          {"slots", options.state_memory / (stride == 0 ? 1 : stride)},
+          {"slots", StatePool::SlotsThatFit(loaded.model->state_layout(), options.state_memory)},
           {"device", DescribeDevice(*loaded.model).kind},
           {"numerics_id", info.numerics_id},
           {"digest", info.digest}};

@@ -124,6 +124,20 @@ TEST(CommandsTest, InspectTellsWhatServingTakes) {
   EXPECT_GT(description["slots"], 64);
 }
 
+TEST(CommandsTest, ABf16StateTakesLessMemory) {
+  const auto inspect = [](const std::string& dtype) {
+    return RunJson({"inspect", "--model", kModel, "--state-dtype", dtype, "--json"});
+  };
+  const json f32 = inspect("f32"), bf16 = inspect("bf16");
+  EXPECT_EQ(f32["state_dtype"], "f32");
+  EXPECT_EQ(bf16["state_dtype"], "bf16");
+  // 8 layers of 512 x 16 values, less the key of the rounding.
+  EXPECT_EQ(f32["state_bytes"].get<int>() - bf16["state_bytes"].get<int>(), 8 * 512 * 16 * 2 - 16);
+  EXPECT_GT(bf16["slots"], f32["slots"]);
+  EXPECT_NE(bf16["numerics_id"], f32["numerics_id"]);
+  EXPECT_EQ(bf16["digest"], f32["digest"]);
+}
+
 TEST(CommandsTest, BenchPrintsALinePerBatch) {
   const ProcessResult result = Mambad({"bench", "--model", kModel, "--batch", "1,3", "--prompt-tokens", "32",
                                        "--output-tokens", "8", "--json"});

@@ -179,5 +179,71 @@ TEST_P(EngineLoopAdmissionTest, AHundredthTurnComputesWhatTheFirstDid) {
 
 INSTANTIATE_TEST_SUITE_P(Ahead, EngineLoopAdmissionTest, kEveryAhead);
 
+// 20 slots have four wide ones.
+class NarrowStateTest : public testing::Test {
+ protected:
+  static HarnessOptions Options() {
+    HarnessOptions options;
+    options.engine.state_slots = 20;
+    options.engine.prompt_tokens_per_tick = options.engine.prompt_tokens_per_tick_idle = 16;
+    return options;
+  }
+  bool Ended(RequestTicket ticket) {
+    harness_.Of(ticket).Read();
+    return harness_.Of(ticket).end.has_value();
+  }
+  uint32_t WideUsed() {
+    const WidePool& wide = harness_.loop.pool().wide();
+    return wide.slots() - wide.free();
+  }
+
+  LoopHarness harness_{
+      Options(), std::make_shared<OracleModel>(ForwardLimits(), OracleModel::Ahead::kLate, /*narrow=*/true)};
+};
+
+TEST_F(NarrowStateTest, PromptsTakeTurnsInWideSlotsAndAllAreRead) {
+  std::vector<RequestTicket> tickets;
+  std::vector<GenerationRequest> requests;
+  for (uint32_t i = 0; i < 19; ++i) {
+    requests.push_back(LongTurn(Prompt(10 + 7 * (i % 5), i), "", 3));
+    tickets.push_back(harness_.Submit(requests.back()));
+  }
+  uint32_t used_most = 0;
+  while (std::any_of(tickets.begin(), tickets.end(), [&](RequestTicket each) { return !Ended(each); })) {
+    harness_.Tick();
+    used_most = std::max(used_most, WideUsed());
+  }
+  for (size_t i = 0; i < tickets.size(); ++i)
+    EXPECT_EQ(harness_.Of(tickets[i]).tokens[0], OracleRun(OracleState(), requests[i], 7).tokens);
+  EXPECT_GE(used_most, 2u);
+  EXPECT_EQ(WideUsed(), 0u);
+}
+
+TEST_F(NarrowStateTest, LongPromptsNeverKeepAShortOneWaiting) {
+  std::vector<RequestTicket> long_ones;
+  for (int i = 0; i < 10; ++i) long_ones.push_back(harness_.Submit(LongTurn(Prompt(4000), "", 2)));
+  for (int i = 0; i < 5; ++i) harness_.Tick();
+  const RequestTicket short_one = harness_.Submit(LongTurn(Prompt(6), "", 2));
+  for (int i = 0; i < 4; ++i) harness_.Tick();
+  EXPECT_TRUE(Ended(short_one));
+  for (const RequestTicket ticket : long_ones) EXPECT_FALSE(Ended(ticket));
+  for (const RequestTicket ticket : long_ones) harness_.Cancel(ticket);
+  harness_.Settle();
+  EXPECT_EQ(WideUsed(), 0u);
+}
+
+TEST_F(NarrowStateTest, ACancelledPromptGivesItsWideSlotBackAndLeavesTheSession) {
+  ASSERT_TRUE(harness_.Create({.id = kSession}).ok());
+  ASSERT_TRUE(harness_.Run(LongTurn(Prompt(5), kSession, 3)).end->status.ok());
+  const OracleState before = harness_.StateOf(kSession);
+  const RequestTicket ticket = harness_.Submit(LongTurn(Prompt(100), kSession));
+  for (int i = 0; i < 3; ++i) harness_.Tick();
+  EXPECT_EQ(WideUsed(), 1u);
+  harness_.Cancel(ticket);
+  harness_.Settle();
+  EXPECT_EQ(WideUsed(), 0u);
+  EXPECT_EQ(harness_.StateOf(kSession), before);
+}
+
 }  // namespace
 }  // namespace mambad

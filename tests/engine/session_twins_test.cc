@@ -17,16 +17,21 @@ struct Case {
   const char* name;
   const char* model;  // a folder below the source tree; empty: the oracle
   int turns;
+  StateDtype state_dtype = StateDtype::kF32;
 };
 
 class SessionTwinsTest : public testing::TestWithParam<Case> {
  protected:
   static std::shared_ptr<Model> NewModel() {
-    if (std::string(GetParam().model).empty()) return std::make_shared<OracleModel>();
+    if (std::string(GetParam().model).empty()) {
+      return std::make_shared<OracleModel>(ForwardLimits(), OracleModel::Ahead::kLate,
+                                           GetParam().state_dtype == StateDtype::kBf16);
+    }
     LoadOptions options;
     options.model = std::string(MAMBAD_SOURCE_DIR "/") + GetParam().model;
     options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
     options.limits = {.decode_rows = 64, .prompt_tokens = 64};
+    options.state_dtype = GetParam().state_dtype;
     absl::StatusOr<LoadedModel> loaded = LoadModel(options);
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     return loaded->model;
@@ -100,10 +105,12 @@ TEST_P(SessionTwinsTest, TurnsAreEqualWithNeighboursAndAlone) {
   EXPECT_EQ(comparisons, 3u * GetParam().turns);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, SessionTwinsTest,
-                         testing::Values(Case{"Oracle", "", 300},
-                                         Case{"Tales", "deploy/models/mamba-tales", 8}),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Models, SessionTwinsTest,
+    testing::Values(Case{"Oracle", "", 300}, Case{"NarrowOracle", "", 300, StateDtype::kBf16},
+                    Case{"Tales", "deploy/models/mamba-tales", 8},
+                    Case{"NarrowTales", "deploy/models/mamba-tales", 8, StateDtype::kBf16}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace mambad

@@ -126,6 +126,35 @@ TEST_F(StatePoolTest, CountsTheSlotsThatFit) {
   EXPECT_EQ(StatePool::SlotsThatFit(layout, UINT64_MAX), StatePool::kSlotsMax);
 }
 
+TEST_F(StatePoolTest, HasWideSlotsForANarrowState) {
+  EXPECT_EQ(pool_->wide().slots(), 0u);
+  OracleModel narrow({}, OracleModel::Ahead::kNo, /*narrow=*/true);
+  const auto pool = *StatePool::Create(narrow.device(), narrow.state_layout(), 64, /*poison=*/true);
+  EXPECT_EQ(pool->view().wide_slots, 4);
+  std::set<int32_t> indices;
+  {
+    std::vector<WideSlot> wide;
+    for (int i = 0; i < 4; ++i) indices.insert(wide.emplace_back(pool->wide().Take()).index());
+    EXPECT_EQ(pool->wide().free(), 0u);
+  }
+  EXPECT_EQ(indices, (std::set<int32_t>{0, 1, 2, 3}));
+  EXPECT_EQ(pool->wide().free(), 4u);
+  uint64_t bytes = 0;
+  for (const kernels::MemoryUse& use : narrow.device().Ledger()) {
+    if (use.user == WidePool::kLedgerName) bytes = use.bytes;
+  }
+  EXPECT_EQ(bytes, 4 * narrow.state_layout().wide_stride);
+}
+
+TEST_F(StatePoolTest, CountsWideSlotsAmongWhatFits) {
+  StateLayout layout;
+  layout.stride = 100;
+  layout.wide_stride = 200;
+  EXPECT_EQ(StatePool::SlotsThatFit(layout, 299), 0u);
+  EXPECT_EQ(StatePool::SlotsThatFit(layout, 300), 1u);
+  EXPECT_EQ(StatePool::SlotsThatFit(layout, 10'000), 90u);  // and five wide ones
+}
+
 using StatePoolDeathTest = StatePoolTest;
 
 TEST_F(StatePoolDeathTest, ASlotThatOutlivesItsPoolIsABrokenPromise) {

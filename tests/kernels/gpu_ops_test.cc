@@ -255,6 +255,54 @@ TEST_F(GpuOpsTest, SelectiveScan) {
   }
 }
 
+TEST_F(GpuOpsTest, SelectiveScanOnANarrowState) {
+  for (int trial = 0; trial < 16; ++trial) {
+    const std::int64_t D = Between(1, 300), N = trial % 2 == 0 ? 16 : Between(1, 40);
+    const std::int64_t rows = Between(1, kSlots);
+    const auto slots = Slots(rows);
+    Floats decay = Random(N * D);
+    for (float& value : decay) value = -std::exp(value);
+    const Floats skip = Random(D), bc = Random(rows * 2 * N), x = Random(rows * D),
+                 delta = Random(rows * D, 2.0f), z = Random(rows * D, 3.0f);
+    const std::int64_t floats = 4 + (N * D + 3) / 4 * 2;  // a key, then halves
+    // Random floats are keys too, and their halves are states; but not infinite ones.
+    Floats pool = Random(kSlots * floats);
+    for (float& value : pool) {
+      const auto half = FloatToBf16(value);
+      const std::uint32_t both = std::uint32_t{half} << 16 | half;
+      std::memcpy(&value, &both, sizeof(value));
+    }
+    const SlotView state = {.base = reinterpret_cast<std::byte*>(pool.data()),
+                            .slot_stride_bytes = floats * 4,
+                            .layer_offset_bytes = sizeof(RoundingKey),
+                            .slots = kSlots,
+                            .layer = 11,
+                            .dtype = DType::kBf16};
+    Floats y(rows * D, kPoison);
+    Compare(
+        [&](Stream& stream) {
+          return SelectiveScanStep(
+              stream,
+              {.params = {.decay_log2 = decay.data(), .skip = skip.data(), .channels = D, .state_size = N},
+               .in = {.x = x.data(),
+                      .x_stride = D,
+                      .delta_raw = delta.data(),
+                      .delta_stride = D,
+                      .z = z.data(),
+                      .z_stride = D,
+                      .b = bc.data(),
+                      .c = bc.data() + N,
+                      .bc_stride = 2 * N},
+               .y = y.data(),
+               .y_stride = D,
+               .rows = rows,
+               .slot_index = slots.data(),
+               .state = state});
+        },
+        {&y, &pool});
+  }
+}
+
 TEST_F(GpuOpsTest, CopyRows) {
   const std::int64_t width = 130;
   Floats from = Random(20 * width), to(20 * width, kPoison);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "kernels/math/state_rounding.h"
 #include "kernels/reference/selective_scan_ref.h"
 #include "tests/support/cpu_device.h"
 #include "tests/support/random_floats.h"
@@ -260,6 +261,82 @@ TEST_P(SelectiveScanTest, StepsGiveTheBitsOfPrefillInAnyRowSlotAndBatch) {
   }
 }
 
+// A step on a bf16 state: y and the state before rounding are the bits of a step on the widened one, in any
+// row, slot and batch.
+TEST_P(SelectiveScanTest, ANarrowStepIsAStepThenARounding) {
+  constexpr std::int32_t kSlots = 8;
+  for (const std::int64_t D : {5, 16, 130}) {
+    for (const std::int64_t N : {3, 8, 16}) {
+      const Problem p(D, N, 1);
+      const std::int64_t stride = (sizeof(RoundingKey) + N * D * 2 + 7) / 8 * 8;
+      for (const std::int32_t rows : {1, 4, 7}) {
+        std::vector<std::byte> memory(kSlots * stride);
+        const SlotView narrow = {.base = memory.data(),
+                                 .slot_stride_bytes = stride,
+                                 .layer_offset_bytes = sizeof(RoundingKey),
+                                 .slots = kSlots,
+                                 .layer = 3,
+                                 .dtype = DType::kBf16};
+        SlotPool wide(kSlots, N * D);
+        std::vector<std::int32_t> slots;
+        for (std::int32_t row = 0; row < rows; ++row) slots.push_back((row * 3 + rows) % kSlots);
+        if (rows > 1) slots[1] = kNoSlot;
+        for (std::int32_t slot = 0; slot < kSlots; ++slot) {
+          std::vector<float> values = RandomFloats(N * D, 40 + slot);
+          for (std::int64_t i = 0; i < N * D; ++i) {
+            narrow.NarrowAt(slot)[i] = FloatToBf16(values[i]);
+            values[i] = RoundToBf16(values[i]);
+          }
+          wide.Set(slot, values);
+          narrow.KeyAt(slot) = {.seed = 5u, .position = static_cast<std::uint64_t>(slot)};
+        }
+        std::vector<std::byte> want = memory;
+        std::vector<float> x, delta, z, b, c;
+        for (std::int32_t row = 0; row < rows; ++row) {
+          x.insert(x.end(), p.x.begin(), p.x.end());
+          delta.insert(delta.end(), p.delta_raw.begin(), p.delta_raw.end());
+          z.insert(z.end(), p.z.begin(), p.z.end());
+          b.insert(b.end(), p.b.begin(), p.b.end());
+          c.insert(c.end(), p.c.begin(), p.c.end());
+        }
+        std::vector<float> y(rows * D, kPoison), y_wide = y;
+        SelectiveScanStepArgs args = {.params = p.Params(),
+                                      .in = {.x = x.data(),
+                                             .x_stride = D,
+                                             .delta_raw = delta.data(),
+                                             .delta_stride = D,
+                                             .z = z.data(),
+                                             .z_stride = D,
+                                             .b = b.data(),
+                                             .c = c.data(),
+                                             .bc_stride = N},
+                                      .y = y.data(),
+                                      .y_stride = D,
+                                      .rows = rows,
+                                      .slot_index = slots.data(),
+                                      .state = narrow};
+        ASSERT_TRUE(SelectiveScanStep(*stream_, args).ok());
+        args.y = y_wide.data();
+        args.state = wide.View();
+        ASSERT_TRUE(SelectiveScanStep(*stream_, args).ok());
+        ASSERT_EQ(y, y_wide) << D << " x " << N << ", rows " << rows;
+        for (const std::int32_t slot : slots) {
+          if (slot == kNoSlot) continue;
+          const std::vector<float> stepped = wide.Get(slot);
+          auto* const to =
+              reinterpret_cast<std::uint16_t*>(want.data() + slot * stride + sizeof(RoundingKey));
+          for (std::int64_t i = 0; i < N * D; ++i) {
+            to[i] = RoundStateElement({.seed = 5u, .position = static_cast<std::uint64_t>(slot) + 1}, 3,
+                                      static_cast<std::uint32_t>(i % D), static_cast<std::uint32_t>(i / D),
+                                      stepped[i]);
+          }
+        }
+        ASSERT_EQ(std::memcmp(memory.data(), want.data(), want.size()), 0) << D << " x " << N;
+      }
+    }
+  }
+}
+
 TEST_P(SelectiveScanTest, TheOutputMayReplaceAnyInputOfItsShape) {
   const Problem problem(37, 16, 50);
   const Result want = RunChunks(*stream_, problem, {});
@@ -321,6 +398,7 @@ TEST_P(SelectiveScanTest, RefusesWhatItCannotCompute) {
   EXPECT_TRUE(refused([](Args& a) { a.rows = -1; }));
   EXPECT_TRUE(refused([&](Args& a) { a.slot_index = beyond.data(); }));
   EXPECT_TRUE(refused([](Args& a) { a.slot_index = nullptr; }));
+  EXPECT_TRUE(refused([](Args& a) { a.state.dtype = DType::kF16; }));
   EXPECT_EQ(y, std::vector<float>(8, kPoison));
   EXPECT_TRUE(pool.RestIsUntouched({}));
 }

@@ -28,7 +28,7 @@ constexpr uint32_t kChunkMax = 9;
 constexpr uint32_t kPromptTokensPerBatch = 256;
 constexpr uint64_t kComparisonsWanted = 100'000;  // over all cases
 constexpr int32_t kLongRounds = 8;                // with MAMBAD_LONG_TESTS: over a million
-constexpr uint64_t kCases = 6;
+constexpr uint64_t kCases = 9;
 
 uint64_t comparisons = 0;
 
@@ -88,19 +88,23 @@ class Trial {
     const size_t room = kPromptTokensPerBatch - batch_.prompt_tokens.size();
     const size_t count = std::min({tokens, prompt.size() - row.step, room});
     if (count == 0) return;
+    const bool begins = row.step == 0;
     BeginChunk(row.slot);
     for (size_t i = 0; i < count; ++i) {
       Ask({LogitsSource::kPromptToken, static_cast<uint32_t>(batch_.prompt_tokens.size())}, row, row.step);
       batch_.prompt_tokens.push_back(prompt[row.step++]);
     }
-    EndChunk();
+    EndChunk({row.slot, begins, !row.in_prompt()});
   }
 
   void BeginChunk(int32_t slot) {
     batch_.chunk_slots.push_back(slot);
     if (batch_.chunk_offsets.empty()) batch_.chunk_offsets.push_back(0);
   }
-  void EndChunk() { batch_.chunk_offsets.push_back(static_cast<uint32_t>(batch_.prompt_tokens.size())); }
+  void EndChunk(WideChunk wide) {
+    batch_.chunk_offsets.push_back(static_cast<uint32_t>(batch_.prompt_tokens.size()));
+    if (model_.state_layout().narrow()) batch_.chunk_wide.push_back(wide);
+  }
 
   void PlanDecode(Row& row) {
     Ask({LogitsSource::kDecodeRow, static_cast<uint32_t>(batch_.decode_slots.size()),
@@ -120,7 +124,7 @@ class Trial {
     } else if (batch_.prompt_tokens.size() + 2 <= kPromptTokensPerBatch) {
       BeginChunk(slot);
       batch_.prompt_tokens.insert(batch_.prompt_tokens.end(), {1, 2});
-      EndChunk();
+      EndChunk({slot, true, true});
     }
   }
 
@@ -206,6 +210,7 @@ struct Case {
   std::string name;
   std::string folder;
   Precision precision;
+  StateDtype state_dtype = StateDtype::kF32;
 };
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
@@ -236,8 +241,10 @@ TEST_P(RowIndependenceTest, ARowDependsOnItsOwnSequenceAlone) {
   ForwardLimits limits;
   limits.decode_rows = kBatchMax + kPoisonMax;
   limits.prompt_tokens = kPromptTokensPerBatch;
-  const auto solo_model = LoadTestModel(GetParam().folder, GetParam().precision, limits, /*threads=*/1);
-  const auto model = LoadTestModel(GetParam().folder, GetParam().precision, limits, /*threads=*/2);
+  const auto solo_model =
+      LoadTestModel(GetParam().folder, GetParam().precision, limits, /*threads=*/1, GetParam().state_dtype);
+  const auto model =
+      LoadTestModel(GetParam().folder, GetParam().precision, limits, /*threads=*/2, GetParam().state_dtype);
   std::mt19937 random(20240611);
   const std::vector<Sequence> sequences = MakeSequences(random, model->info().vocab_size);
 
@@ -295,6 +302,7 @@ std::vector<Case> Cases() {
                                                         {"odd", "golden/models/odd-widths"}}) {
     cases.push_back({name + "_f32", TestDataPath(folder), Precision::kF32});
     cases.push_back({name + "_bf16", TestDataPath(folder), Precision::kBf16});
+    cases.push_back({name + "_bf16_narrow", TestDataPath(folder), Precision::kBf16, StateDtype::kBf16});
   }
   MAMBAD_CHECK(cases.size() == kCases);
   return cases;

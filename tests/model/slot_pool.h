@@ -14,9 +14,16 @@ namespace mambad {
 class SlotPool {
  public:
   SlotPool(const StateLayout& layout, int32_t slots)
-      : layout_(layout), memory_(layout.stride * static_cast<size_t>(slots)), slots_(slots) {}
+      : layout_(layout),
+        memory_(layout.stride * static_cast<size_t>(slots)),
+        wide_(layout.wide_stride * static_cast<size_t>(slots)),
+        slots_(slots) {}
 
-  StateView view() { return {memory_.data(), layout_.stride, slots_}; }
+  // With as many wide slots, of a narrow state.
+  StateView view() {
+    return {memory_.data(), layout_.stride,      slots_,
+            wide_.data(),   layout_.wide_stride, layout_.narrow() ? slots_ : 0};
+  }
   // The slot's own bytes, without the padding behind them.
   std::span<std::byte> slot(int32_t index) {
     return {memory_.data() + index * layout_.stride, layout_.bytes};
@@ -30,6 +37,7 @@ class SlotPool {
  private:
   StateLayout layout_;
   TestVector<std::byte> memory_;
+  TestVector<std::byte> wide_;
   int32_t slots_;
 };
 

@@ -23,6 +23,40 @@ TEST(StateLayoutTest, PlacesLayerAfterLayerAndTheHiddenRowLast) {
   EXPECT_GE(layout.stride, layout.bytes);
 }
 
+TEST(StateLayoutTest, ANarrowTensorIsHalfAsLargeAndHasAWideForm) {
+  const StateSpec specs[] = {{"window", {3, 2}, kernels::DType::kF32, StateOrder::kTransposed},
+                             {"state", {3, 5}, kernels::DType::kBf16, StateOrder::kTransposed}};
+  const StateLayout layout = BuildStateLayout(specs, /*n_layer=*/4, /*d_model=*/7);
+  ASSERT_TRUE(layout.narrow());
+  EXPECT_EQ(layout.tensors[0].offset, 16u);  // behind the key
+  EXPECT_EQ(layout.tensors[1].offset, 16u + 24u);
+  EXPECT_EQ(layout.tensors[1].layer_stride, 24u + 32u);  // 15 halves, rounded up to floats
+  EXPECT_EQ(layout.last_hidden_offset, 16u + 4 * 56u);
+  EXPECT_EQ(layout.bytes, 16u + 4 * 56u + 28u);
+  EXPECT_EQ(layout.tensors[1].wide_layer_stride, 60u);
+  EXPECT_EQ(layout.wide_stride, 256u);  // 240, rounded up to 64
+
+  std::vector<std::byte> slot(layout.bytes);
+  std::vector<float> canonical(4 * 15), read(4 * 15);
+  for (size_t i = 0; i < canonical.size(); ++i) canonical[i] = static_cast<float>(i) - 20.5f;
+  WriteCanonical(layout.tensors[1], canonical.data(), slot.data());
+  ReadCanonical(layout.tensors[1], slot.data(), read.data());
+  EXPECT_EQ(read, canonical);
+}
+
+TEST(StateLayoutTest, WideSlotsAreFewAndCountForThePool) {
+  StateLayout layout;
+  layout.stride = 100;
+  EXPECT_EQ(layout.WideSlots(512), 0u);
+  EXPECT_EQ(layout.PoolBytes(512), 51200u);
+  layout.wide_stride = 150;
+  EXPECT_EQ(layout.WideSlots(1), 1u);
+  EXPECT_EQ(layout.WideSlots(40), 4u);
+  EXPECT_EQ(layout.WideSlots(512), 32u);
+  EXPECT_EQ(layout.WideSlots(65536), 64u);
+  EXPECT_EQ(layout.PoolBytes(512), 51200u + 32u * 150u);
+}
+
 TEST(StateLayoutTest, CanonicalFormPutsChannelsFirst) {
   const StateLayout layout = BuildStateLayout(kSpecs, 2, 1);
   std::vector<float> slot(layout.bytes / sizeof(float));

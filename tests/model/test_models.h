@@ -19,12 +19,14 @@ inline std::string TalesFolder() { return std::string(MAMBAD_SOURCE_DIR) + "/dep
 
 // Ends the test with the error's text when the model does not load.
 inline std::shared_ptr<MixerModel> LoadTestModel(const std::string& folder, Precision precision,
-                                                 ForwardLimits limits = {}, int threads = 2) {
+                                                 ForwardLimits limits = {}, int threads = 2,
+                                                 StateDtype state_dtype = StateDtype::kF32) {
   LoadOptions options;
   options.model = folder;
   options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
   options.threads = threads;
   options.precision = precision;
+  options.state_dtype = state_dtype;
   options.limits = limits;
   absl::StatusOr<LoadedModel> loaded = LoadModel(options);
   if (!loaded.ok()) {

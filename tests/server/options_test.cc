@@ -111,6 +111,7 @@ TEST_F(OptionsTest, RefusesMistakesWithOneLineAndCode2) {
       {"--model", "m", "--device", "cuda:1234"},
       {"--model", "m", "--device-timeout", "-1s"},
       {"--model", "m", "--precision", "f16"},
+      {"--model", "m", "--state-dtype", "f16"},
       {"--model", "m", "--drain-timeout", "soon"},
       {"--model", "m", "--state-memory", "2XB"},
       {"--model", "m", "--grpc-address", "nowhere"},

@@ -65,6 +65,10 @@ uint64_t HashOf(const SamplingRow& row) {
   return Mix(Mix(hash, row.key.seed), Mix(row.key.token_index, row.key.candidate));
 }
 
+StateView Wide(const StateView& view) {
+  return {.base = view.wide_base, .stride = view.wide_stride, .slots = view.wide_slots};
+}
+
 OracleState Peek(const StateView& view, int32_t slot) {
   OracleState state;
   std::memcpy(&state, view.base + slot * view.stride, sizeof(state));
@@ -80,6 +84,16 @@ OracleState Load(const StateView& view, int32_t slot) {
 
 void Store(const StateView& view, int32_t slot, const OracleState& state) {
   std::memcpy(view.base + slot * view.stride, &state, sizeof(state));
+}
+
+// Where a narrow state's chunk begins and ends: its slot keeps the state of the prompt's begin meanwhile.
+OracleState LoadPrompt(const StateView& view, int32_t slot, const WideChunk* wide) {
+  return wide == nullptr || wide->begins ? Load(view, slot) : Load(Wide(view), wide->slot);
+}
+
+void StorePrompt(const StateView& view, int32_t slot, const WideChunk* wide, const OracleState& state) {
+  if (wide != nullptr) Store(Wide(view), wide->slot, state);
+  if (wide == nullptr || wide->ends) Store(view, slot, state);
 }
 
 LogitsResult Answer(const OracleState& state, const LogitsTask& task) {
@@ -114,7 +128,9 @@ std::unique_ptr<kernels::Device> OnCpu() {
 
 }  // namespace
 
-OracleModel::OracleModel(ForwardLimits limits, Ahead ahead) : OracleModel(limits, ahead, OnCpu()) {
+OracleModel::OracleModel(ForwardLimits limits, Ahead ahead, bool narrow)
+    : OracleModel(limits, ahead, OnCpu()) {
+  if (narrow) layout_.wide_stride = 64;
   MAMBAD_CHECK(Allocate().ok());
 }
 
@@ -207,6 +223,11 @@ void OracleModel::Check(const Batch& batch, const StateView& state) const {
   slots.insert(batch.chunk_slots.begin(), batch.chunk_slots.end());
   MAMBAD_CHECK(slots.size() == batch.decode_slots.size() + batch.chunk_slots.size());
   MAMBAD_CHECK(slots.empty() || (*slots.begin() >= 0 && *slots.rbegin() < state.slots));
+  MAMBAD_CHECK(batch.chunk_wide.size() == (layout_.narrow() ? batch.chunk_slots.size() : 0));
+  std::set<int32_t> wide;
+  for (const WideChunk& chunk : batch.chunk_wide) {
+    MAMBAD_CHECK(chunk.slot >= 0 && chunk.slot < state.wide_slots && wide.insert(chunk.slot).second);
+  }
   for (const uint32_t token : batch.prompt_tokens) MAMBAD_CHECK(token < kVocab);
   for (const LogitsTask& task : batch.logits) MAMBAD_CHECK(task.sampling == nullptr || !task.target);
 }
@@ -322,7 +343,8 @@ absl::Status OracleModel::Upload(const Batch& batch) {
   return kernels::CopyToDevice(*stream_, tables_.data(), words.data(), words.size() * sizeof(uint32_t));
 }
 
-// What a GPU's kernels do: from device memory to device memory. `shape`: the lengths of the arrays alone.
+// What a GPU's kernels do: from device memory to device memory. `shape`: the lengths of the
+// arrays and the wide slots alone.
 void OracleModel::Step(const Batch& shape, const StateView& view) {
   const uint32_t* next = tables_.as<uint32_t>();
   const auto take = [&](size_t count) {
@@ -349,12 +371,13 @@ void OracleModel::Step(const Batch& shape, const StateView& view) {
   std::vector<OracleState> read;
   for (size_t c = 0; c < chunk_slots.size(); ++c) {
     const auto slot = static_cast<int32_t>(chunk_slots[c]);
-    OracleState state = Load(view, slot);
+    const WideChunk* const wide = shape.chunk_wide.empty() ? nullptr : &shape.chunk_wide[c];
+    OracleState state = LoadPrompt(view, slot, wide);
     for (uint32_t t = chunk_offsets[c]; t < chunk_offsets[c + 1]; ++t) {
       state = Consume(state, prompt_tokens[t], true);
       read.push_back(state);
     }
-    Store(view, slot, state);
+    StorePrompt(view, slot, wide, state);
   }
   for (size_t i = 0; i < before.size(); ++i) {
     const auto source = static_cast<LogitsSource>(tasks[2 * i]);

@@ -48,7 +48,8 @@ class OracleModel : public Model {
   // collected. A device may take any time in between.
   enum class Ahead { kNo, kEarly, kLate };
 
-  explicit OracleModel(ForwardLimits limits = {}, Ahead ahead = Ahead::kNo);  // on the CPU
+  // On the CPU. `narrow`: it reads prompts in wide slots.
+  explicit OracleModel(ForwardLimits limits = {}, Ahead ahead = Ahead::kNo, bool narrow = false);
   // On the GPU of tests/support/fake_gpu.h. Errors: the GPU's.
   static absl::StatusOr<std::shared_ptr<OracleModel>> OnGpu(ForwardLimits limits = {},
                                                             Ahead ahead = Ahead::kNo);

@@ -44,6 +44,7 @@ struct MambaShape {
   bool use_bias = false;
   bool use_conv_bias = true;
   std::optional<float> dt_b_c_epsilon;  // FalconMamba: norms on dt, B and C
+  kernels::DType state_dtype = kernels::DType::kF32;
 };
 
 class Mamba : public Mixer, public FusedMixer {
@@ -82,6 +83,11 @@ class Mamba : public Mixer, public FusedMixer {
   absl::Status BetweenConvAndScan(const MixerCall& call, const Scratch& scratch) const;
   absl::Status AfterScan(const MixerCall& call, const Scratch& scratch) const;
 
+  // The slots of the SSM state's chunks.
+  const int32_t* StateIndex(const MixerChunks& chunks) const {
+    return shape_.state_dtype == kernels::DType::kF32 ? chunks.slot_index : chunks.wide_index;
+  }
+
   int64_t xz_width() const { return 2 * shape_.d_inner; }
   int64_t dt_bc_width() const { return shape_.dt_rank + 2 * shape_.d_state; }
   kernels::CausalConv1dFilter Filter() const;
@@ -103,7 +109,7 @@ class Mamba : public Mixer, public FusedMixer {
 };
 
 std::vector<TensorSpec> Mamba::Tensors() const {
-  const auto& [m, d, n, k, r, use_bias, use_conv_bias, epsilon] = shape_;
+  const auto& [m, d, n, k, r, use_bias, use_conv_bias, epsilon, state_dtype] = shape_;
   std::vector<TensorSpec> tensors = {
       {"in_proj.weight", {2 * d, m}, TensorInit::kFanIn},
       {"conv1d.weight", {d, 1, k}, TensorInit::kFanIn},
@@ -124,7 +130,7 @@ std::vector<TensorSpec> Mamba::Tensors() const {
 
 std::vector<StateSpec> Mamba::State() const {
   return {{"conv_state", {shape_.d_inner, shape_.d_conv - 1}, kernels::DType::kF32, StateOrder::kTransposed},
-          {"ssm_state", {shape_.d_inner, shape_.d_state}, kernels::DType::kF32, StateOrder::kTransposed}};
+          {"ssm_state", {shape_.d_inner, shape_.d_state}, shape_.state_dtype, StateOrder::kTransposed}};
 }
 
 size_t Mamba::WorkspaceFloats(int64_t rows) const {
@@ -291,7 +297,7 @@ absl::Status Mamba::Prefill(const MixerCall& call, const MixerChunks& chunks) {
                                                                       .y_stride = shape_.d_inner,
                                                                       .chunks = chunks.chunks,
                                                                       .offsets = chunks.offsets,
-                                                                      .slot_index = chunks.slot_index,
+                                                                      .slot_index = StateIndex(chunks),
                                                                       .state = call.state[1]}));
   return AfterScan(call, scratch);
 }
@@ -343,8 +349,10 @@ size_t Mamba::FusedPromptBytes(int64_t tokens, int64_t chunks) const {
 }
 
 absl::Status Mamba::FusedPrompt(const FusedPromptCall& call) {
-  const kernels::PromptChunks prompt = {
-      .tokens = call.tokens, .chunks = call.chunks, .offsets = call.offsets, .slot_index = call.slot_index};
+  const kernels::PromptChunks prompt = {.tokens = call.tokens,
+                                        .chunks = call.chunks.chunks,
+                                        .offsets = call.chunks.offsets,
+                                        .slot_index = call.chunks.slot_index};
   if (call.first) MAMBAD_RETURN_IF_ERROR(kernels::PlacePromptTokens(*call.stream, prompt, call.workspace));
   return kernels::MambaLayerPrompt(*call.stream, {.shape = LayerShape(),
                                                   .weights = LayerWeights(),
@@ -354,6 +362,7 @@ absl::Status Mamba::FusedPrompt(const FusedPromptCall& call) {
                                                   .residual = call.residual,
                                                   .window = call.state[0],
                                                   .state = call.state[1],
+                                                  .state_index = StateIndex(call.chunks),
                                                   .workspace = call.workspace});
 }
 
@@ -383,9 +392,10 @@ absl::Status ReadInnerWidth(const ConfigFields& fields, MambaShape* shape) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<MambaShape> ReadShape(const ModelConfig& config) {
+absl::StatusOr<MambaShape> ReadShape(const ModelConfig& config, kernels::DType state_dtype) {
   const ConfigFields& fields = *config.fields;
   MambaShape shape;
+  shape.state_dtype = state_dtype;
   shape.d_model = config.d_model;
   MAMBAD_RETURN_IF_ERROR(ReadInnerWidth(fields, &shape));
   MAMBAD_ASSIGN_OR_RETURN(shape.d_state, fields.Integer("state_size", 1, kernels::kMaxStateSize, 16));
@@ -400,13 +410,14 @@ absl::StatusOr<MambaShape> ReadShape(const ModelConfig& config) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Mixer>> CreateMamba(const ModelConfig& config) {
-  MAMBAD_ASSIGN_OR_RETURN(const MambaShape shape, ReadShape(config));
+absl::StatusOr<std::unique_ptr<Mixer>> CreateMamba(const ModelConfig& config, kernels::DType state_dtype) {
+  MAMBAD_ASSIGN_OR_RETURN(const MambaShape shape, ReadShape(config, state_dtype));
   return std::make_unique<Mamba>(shape);
 }
 
-absl::StatusOr<std::unique_ptr<Mixer>> CreateFalconMamba(const ModelConfig& config) {
-  MAMBAD_ASSIGN_OR_RETURN(MambaShape shape, ReadShape(config));
+absl::StatusOr<std::unique_ptr<Mixer>> CreateFalconMamba(const ModelConfig& config,
+                                                         kernels::DType state_dtype) {
+  MAMBAD_ASSIGN_OR_RETURN(MambaShape shape, ReadShape(config, state_dtype));
   MAMBAD_ASSIGN_OR_RETURN(const double epsilon, config.fields->Real("mixer_rms_eps", 0, 1, 1e-6));
   shape.dt_b_c_epsilon = static_cast<float>(epsilon);
   return std::make_unique<Mamba>(shape);

@@ -6,13 +6,15 @@
 
 #include "absl/status/statusor.h"
 #include "engine/model/mixer.h"
+#include "kernels/base/dtype.h"
 
 namespace mambad {
 
 struct ModelConfig;
 
-absl::StatusOr<std::unique_ptr<Mixer>> CreateMamba(const ModelConfig& config);
-absl::StatusOr<std::unique_ptr<Mixer>> CreateFalconMamba(const ModelConfig& config);
+absl::StatusOr<std::unique_ptr<Mixer>> CreateMamba(const ModelConfig& config, kernels::DType state_dtype);
+absl::StatusOr<std::unique_ptr<Mixer>> CreateFalconMamba(const ModelConfig& config,
+                                                         kernels::DType state_dtype);
 
 }  // namespace mambad
 
