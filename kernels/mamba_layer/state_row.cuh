@@ -21,7 +21,7 @@ struct StateRowShape {
   static constexpr int SharedBytes(int rank_pad) { return kChannels * rank_pad * 2; }
 };
 
-__device__ __forceinline__ float Bf16ToFloat(std::uint16_t bits) {
+__device__ __forceinline__ float WidenedBf16(std::uint16_t bits) {
   return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
 }
 
@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(kWarps * 32) StepRow(const StateStepArgs args,
   if (exists) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      x[i] = Bf16ToFloat(__ldcg(args.x + element + i * next));
-      gate[i] = Bf16ToFloat(__ldcg(args.gate + element + i * next));
+      x[i] = WidenedBf16(__ldcg(args.x + element + i * next));
+      gate[i] = WidenedBf16(__ldcg(args.gate + element + i * next));
     }
   }
   if constexpr (kFolded) {
