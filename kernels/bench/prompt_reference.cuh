@@ -15,6 +15,7 @@
 
 #include "kernels/linear/gpu_layout.h"
 #include "kernels/mamba_layer/mamba_layer_weights.h"
+#include "kernels/reference/mamba_layer_ref.h"
 
 namespace {
 
@@ -63,11 +64,6 @@ std::vector<T> Download(const T* p, std::size_t n) {
 struct Matrix {
   std::int64_t rows, cols;
   std::vector<float> v;
-  double Dot(std::int64_t row, const double* x) const {
-    double s = 0;
-    for (std::int64_t k = 0; k < cols; ++k) s += static_cast<double>(v[row * cols + k]) * x[k];
-    return s;
-  }
 };
 Matrix RandomMatrix(Random& random, std::int64_t rows, std::int64_t cols, double scale) {
   Matrix m{rows, cols, std::vector<float>(rows * cols)};
@@ -139,54 +135,33 @@ MambaLayerWeights UploadLayer(const HostLayer& l) {
   return w;
 }
 
-double Silu(double v) { return v / (1 + std::exp(-v)); }
-void NormInPlace(double* v, std::int64_t n, double eps) {
-  double s = 0;
-  for (std::int64_t i = 0; i < n; ++i) s += v[i] * v[i];
-  for (std::int64_t i = 0; i < n; ++i) v[i] *= 1 / std::sqrt(s / n + eps);
-}
-
 // One session's tokens, rounding to bf16 where the path does.
 void Reference(const HostLayer& l, std::int64_t tokens, double* residual, double* window, double* state) {
   const auto& s = l.shape;
-  const std::int64_t M = s.d_model, D = s.d_inner, N = s.d_state, K = s.d_conv, R = s.dt_rank;
+  const mambad::reference::MambaLayer layer = {.M = s.d_model,
+                                               .D = s.d_inner,
+                                               .N = s.d_state,
+                                               .K = s.d_conv,
+                                               .R = s.dt_rank,
+                                               .norm_eps = kNormEps,
+                                               .dt_bc_eps = s.dt_bc_eps,
+                                               .norm = l.norm,
+                                               .in_proj = l.in_proj.v,
+                                               .x_proj = l.x_proj.v,
+                                               .dt_proj = l.dt_proj.v,
+                                               .out_proj = l.out_proj.v,
+                                               .in_bias = l.in_bias,
+                                               .out_bias = l.out_bias,
+                                               .conv = l.conv,
+                                               .conv_bias = l.conv_bias,
+                                               .dt_bias = l.dt_bias,
+                                               .decay_log2 = l.decay,
+                                               .skip = l.skip};
   for (std::int64_t t = 0; t < tokens; ++t) {
-    double* row = residual + t * M;
-    std::vector<double> u(row, row + M), x_in(D), z(D), x(D), dtbc(R + 2 * N), y(D);
-    NormInPlace(u.data(), M, kNormEps);
-    for (std::int64_t i = 0; i < M; ++i) u[i] = Bf16(u[i] * l.norm[i]);
-    for (std::int64_t d = 0; d < 2 * D; ++d) {
-      const double v = l.in_proj.Dot(d, u.data()) + (l.in_bias.empty() ? 0 : l.in_bias[d]);
-      (d < D ? x_in[d] : z[d - D]) = Bf16(v);
-    }
-    for (std::int64_t d = 0; d < D; ++d) {
-      double sum = l.conv_bias[d];
-      for (std::int64_t k = 0; k < K; ++k)
-        sum += l.conv[k * D + d] * (k + 1 < K ? window[k * D + d] : x_in[d]);
-      for (std::int64_t k = 0; k + 2 < K; ++k) window[k * D + d] = window[(k + 1) * D + d];
-      if (K > 1) window[(K - 2) * D + d] = x_in[d];
-      x[d] = Bf16(Silu(sum));
-    }
-    for (std::int64_t i = 0; i < R + 2 * N; ++i) dtbc[i] = l.x_proj.Dot(i, x.data());
-    if (s.dt_bc_eps >= 0) {
-      NormInPlace(dtbc.data(), R, s.dt_bc_eps);
-      NormInPlace(dtbc.data() + R, N, s.dt_bc_eps);
-      NormInPlace(dtbc.data() + R + N, N, s.dt_bc_eps);
-    }
-    for (std::int64_t i = 0; i < R; ++i) dtbc[i] = Bf16(dtbc[i]);
-    for (std::int64_t d = 0; d < D; ++d) {
-      const double delta = std::log1p(std::exp(l.dt_proj.Dot(d, dtbc.data()) + l.dt_bias[d]));
-      double sum = l.skip[d] * x[d];
-      for (std::int64_t n = 0; n < N; ++n) {
-        double& h = state[n * D + d];
-        h = std::exp2(delta * l.decay[n * D + d]) * h + delta * x[d] * dtbc[R + n];
-        sum += dtbc[R + N + n] * h;
-      }
-      y[d] = Bf16(sum * Silu(z[d]));
-    }
-    for (std::int64_t i = 0; i < M; ++i) {
-      row[i] += l.out_proj.Dot(i, y.data()) + (l.out_bias.empty() ? 0 : l.out_bias[i]);
-    }
+    double* const row = residual + t * s.d_model;
+    std::vector<double> token(row, row + s.d_model);
+    MambaLayerToken(layer, mambad::reference::MambaLayerPath::kPrompt, &token, window, state);
+    std::copy(token.begin(), token.end(), row);
   }
 }
 

@@ -1,0 +1,313 @@
+// The fused layer of a GPU through mamba_layer.h, decode step and prompt pass, against fp64 loops. Everything
+// that a call may write is compared, in a pool whose every other float is NaN and must stay as it is.
+#include "kernels/mamba_layer/mamba_layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/reference/mamba_layer_ref.h"
+#include "tests/support/gpu_layer.h"
+#include "tests/support/test_device.h"
+
+namespace mambad::kernels {
+namespace {
+
+using reference::MambaLayerPath;
+
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr int kLayers = 2;
+constexpr std::int32_t kVocab = 203;
+// Bytes between the tensors of two layers and of two slots, beyond their own.
+constexpr std::int64_t kGapFloats = 4;
+
+// ||got - want|| / ||want|| of one layer, which starts from what the kernels gave for the one before. Kernel
+// and reference round at the same places, but where their fp32 and fp64 values lie on two sides of a tie: one
+// part in 2^8 of a term then differs, of few terms in a sum. (Changing every product of the reference by 3e-7
+// moves states and outputs of these shapes by up to 6e-4.)
+constexpr double kPoolTolerance = 2e-3;
+constexpr double kOutputTolerance = 4e-3;
+
+class Distance {
+ public:
+  void Add(double got, double want) {
+    difference_ += (got - want) * (got - want);
+    norm_ += want * want;
+  }
+  double Relative() const { return std::sqrt(difference_ / norm_); }  // NaN stays one
+
+ private:
+  double difference_ = 0, norm_ = 0;
+};
+
+struct Case {
+  const char* name;
+  MambaLayerShape shape;
+  bool biases = false;
+};
+
+const Case kCases[] = {
+    {"small", {128, 256, 16, 4, 8}},          {"biases", {192, 320, 16, 4, 12}, true},
+    {"falcon", {128, 256, 16, 4, 24, 1e-6f}}, {"n8 k3 r7", {128, 192, 8, 3, 7}},
+    {"n32 k2", {64, 128, 32, 2, 70}},
+};
+
+class MambaLayerTest : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (!TestsRunOnGpu()) GTEST_SKIP() << "the fused kernels are a GPU's: set MAMBAD_TEST_DEVICE=cuda";
+    device_ = Device::Create({.kind = DeviceKind::kCuda, .threads = 2}).value();
+    stream_ = Stream::Create(*device_).value();
+    if (const std::string_view why_not = WhyNotFused(*device_, GetParam().shape); !why_not.empty()) {
+      GTEST_SKIP() << why_not;
+    }
+    for (int i = 0; i < kLayers; ++i)
+      layers_.emplace_back(*stream_, GetParam().shape, GetParam().biases, random_);
+    table_ = NormalBf16(random_, std::int64_t{kVocab} * shape().d_model, 1);
+    final_norm_ = NormalFloats(random_, shape().d_model, 1, 0.1f);
+    final_norm_on_gpu_ = Upload(*stream_, final_norm_);
+  }
+
+  const MambaLayerShape& shape() const { return GetParam().shape; }
+  std::int64_t layer_floats() const {
+    return layers_[0].window_floats() + layers_[0].state_floats() + kGapFloats;
+  }
+  std::int64_t slot_floats() const { return kLayers * layer_floats() + kGapFloats; }
+  SlotView Window(float* pool, std::int32_t slots, int layer) const {
+    return {.base = reinterpret_cast<std::byte*>(pool),
+            .slot_stride_bytes = slot_floats() * 4,
+            .layer_offset_bytes = layer * layer_floats() * 4,
+            .slots = slots};
+  }
+  SlotView State(float* pool, std::int32_t slots, int layer) const {
+    SlotView view = Window(pool, slots, layer);
+    view.layer_offset_bytes += layers_[0].window_floats() * 4;
+    return view;
+  }
+
+  // NaN but in the tensors of `used`.
+  std::vector<float> NewPool(std::int32_t slots, const std::vector<std::int32_t>& used) {
+    std::vector<float> pool(slots * slot_floats(), kNaN);
+    for (const std::int32_t slot : used) {
+      if (slot == kNoSlot) continue;
+      for (int layer = 0; layer < kLayers; ++layer) {
+        const std::vector<float> values = NormalFloats(random_, layer_floats() - kGapFloats, 0, 0.5f);
+        std::ranges::copy(values, pool.begin() + slot * slot_floats() + layer * layer_floats());
+      }
+    }
+    return pool;
+  }
+
+  // `before` (tokens, M) through a layer is `after`: token t advances slots[t], in order, in `pool`. On a
+  // prompt's way what has no slot, and what lies behind the tokens, stays as it is.
+  void ExpectLayer(MambaLayerPath path, int layer, const std::vector<std::int32_t>& slots,
+                   const std::vector<float>& before, const std::vector<float>& after,
+                   std::vector<double>* pool) {
+    const auto M = static_cast<size_t>(shape().d_model);
+    Distance distance;
+    size_t strays = 0;
+    for (size_t token = 0; token * M < before.size(); ++token) {
+      const float* const from = before.data() + token * M;
+      const float* const to = after.data() + token * M;
+      if (token >= slots.size() || slots[token] == kNoSlot) {
+        strays += std::memcmp(from, to, std::min(M, before.size() - token * M) * sizeof(float)) != 0;
+        continue;
+      }
+      std::vector<double> want(from, from + M);
+      double* const window = pool->data() + slots[token] * slot_floats() + layer * layer_floats();
+      reference::MambaLayerToken(layers_[layer].reference(), path, &want, window,
+                                 window + layers_[layer].window_floats());
+      for (size_t m = 0; m < M; ++m) distance.Add(to[m], want[m]);
+    }
+    if (path == MambaLayerPath::kPrompt) {
+      EXPECT_EQ(strays, 0u) << "layer " << layer;
+    }
+    EXPECT_LE(distance.Relative(), kOutputTolerance) << "layer " << layer;
+  }
+
+  // What was NaN before has the same bits; the rest is near `want`.
+  static void ExpectPool(const std::vector<float>& before, const std::vector<float>& after,
+                         const std::vector<double>& want) {
+    Distance distance;
+    size_t strays = 0;
+    for (size_t i = 0; i < before.size(); ++i) {
+      if (!std::isnan(before[i])) {
+        distance.Add(after[i], want[i]);
+      } else {
+        strays += std::memcmp(&before[i], &after[i], sizeof(float)) != 0;
+      }
+    }
+    EXPECT_EQ(strays, 0u);
+    EXPECT_LE(distance.Relative(), kPoolTolerance);
+  }
+
+  void RunStep(std::int32_t rows);
+  void ExpectHead(std::int32_t rows, const PackedLinear& head, const StepBuffers& buffers,
+                  const std::vector<std::int32_t>& slot_index);
+  void RunPrompt(const std::vector<std::int64_t>& lengths);
+
+  std::mt19937 random_{20261126};
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+  std::vector<GpuLayer> layers_;
+  std::vector<float> table_;       // (kVocab, M): embedding and head
+  std::vector<float> final_norm_;  // (M)
+  DeviceBuffer final_norm_on_gpu_;
+};
+
+void MambaLayerTest::RunStep(std::int32_t rows) {
+  const std::int64_t M = shape().d_model;
+  const std::int32_t slots = rows + 9;
+  std::vector<std::int32_t> slot_index = RandomSlots(random_, rows, slots);
+  for (std::int32_t row = 3; row < rows; row += 5) slot_index[row] = kNoSlot;
+  std::vector<std::uint32_t> tokens(rows);
+  for (std::uint32_t& token : tokens) token = random_() % kVocab;
+  const std::vector<float> before = NewPool(slots, slot_index);
+  const PackedLinear head =
+      PackLinear(*device_, {.data = table_.data(), .rows = kVocab, .cols = M}, WeightPrecision::kBf16)
+          .value();
+  const StepWidths widths = {shape().d_model, shape().d_inner, shape().dt_bc_width()};
+  const DeviceBuffer pool = Upload(*stream_, before), ids = Upload(*stream_, tokens),
+                     index = Upload(*stream_, slot_index),
+                     memory = device_->Allocate(StepBufferBytes(rows, widths), "test").value();
+  ASSERT_TRUE(FillBytes(*stream_, memory.data(), 0xff, memory.bytes()).ok());
+  const StepBuffers buffers = BindStepBuffers(memory.as<std::byte>(), rows, widths);
+  ASSERT_TRUE(EmbedStep(*stream_, Embedding::Tied(head),
+                        {.tokens = ids.as<std::uint32_t>(),
+                         .rows = rows,
+                         .norm_weight = layers_[0].norm_weight(),
+                         .buffers = buffers})
+                  .ok());
+  std::vector<float> residual = Download(*stream_, buffers.residual, rows * M);
+  for (std::int32_t row = 0; row < rows; ++row) {
+    EXPECT_EQ(std::memcmp(&residual[row * M], &table_[tokens[row] * M], M * sizeof(float)), 0);
+  }
+  std::vector<double> want_pool(before.begin(), before.end());
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const absl::Status status =
+        MambaLayerStep(*stream_, {.shape = shape(),
+                                  .weights = layers_[layer].weights(),
+                                  .buffers = buffers,
+                                  .rows = rows,
+                                  .slot_index = index.as<std::int32_t>(),
+                                  .window = Window(pool.as<float>(), slots, layer),
+                                  .state = State(pool.as<float>(), slots, layer),
+                                  .next_norm_weight = layer + 1 < kLayers ? layers_[layer + 1].norm_weight()
+                                                                          : final_norm_on_gpu_.as<float>()});
+    ASSERT_TRUE(status.ok()) << status;
+    const std::vector<float> after = Download(*stream_, buffers.residual, rows * M);
+    ExpectLayer(MambaLayerPath::kStep, layer, slot_index, residual, after, &want_pool);
+    residual = after;
+  }
+  ExpectPool(before, Download(*stream_, pool.as<float>(), before.size()), want_pool);
+  ExpectHead(rows, head, buffers, slot_index);
+}
+
+// The logits of the residual rows, and nothing beside them.
+void MambaLayerTest::ExpectHead(std::int32_t rows, const PackedLinear& head, const StepBuffers& buffers,
+                                const std::vector<std::int32_t>& slot_index) {
+  const std::int64_t M = shape().d_model, stride = kVocab + 5;
+  const std::vector<float> residual = Download(*stream_, buffers.residual, rows * M);
+  const DeviceBuffer logits = Upload(*stream_, std::vector<float>((rows + 1) * stride, kNaN));
+  ASSERT_TRUE(HeadRows(*stream_, head,
+                       {.hidden = buffers.residual,
+                        .norm_weight = final_norm_on_gpu_.as<float>(),
+                        .norm_eps = 1e-5f,
+                        .rows = rows,
+                        .buffers = buffers,
+                        .logits = logits.as<float>(),
+                        .logits_stride = stride})
+                  .ok());
+  const std::vector<float> scores = Download(*stream_, logits.as<float>(), (rows + 1) * stride);
+  Distance distance;
+  size_t strays = 0;
+  for (std::int32_t row = 0; row <= rows; ++row) {
+    for (std::int64_t v = row < rows ? kVocab : 0; v < stride; ++v) {
+      strays += !std::isnan(scores[row * stride + v]);
+    }
+    if (row == rows || slot_index[row] == kNoSlot) continue;
+    const std::vector<double> hidden(residual.begin() + row * M, residual.begin() + (row + 1) * M);
+    const std::vector<double> want =
+        reference::NormedProduct(table_, final_norm_, 1e-5, MambaLayerPath::kStep, hidden);
+    for (std::int32_t v = 0; v < kVocab; ++v) distance.Add(scores[row * stride + v], want[v]);
+  }
+  EXPECT_EQ(strays, 0u) << "beside the rows of logits";
+  EXPECT_LE(distance.Relative(), kOutputTolerance);
+}
+
+void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths) {
+  const std::int64_t M = shape().d_model;
+  const auto chunks = static_cast<std::int64_t>(lengths.size());
+  const auto slots = static_cast<std::int32_t>(chunks + 4);
+  std::vector<std::int32_t> slot_index = RandomSlots(random_, chunks, slots);
+  if (chunks > 3) slot_index[3] = kNoSlot;
+  const std::vector<float> before = NewPool(slots, slot_index);
+  // Chunks without a slot and what lies behind the tokens are NaN.
+  std::vector<std::int64_t> offsets = {0};
+  std::vector<std::int32_t> token_slots;
+  std::vector<float> rows;
+  for (std::int64_t chunk = 0; chunk < chunks; ++chunk) {
+    offsets.push_back(offsets.back() + lengths[chunk]);
+    token_slots.insert(token_slots.end(), lengths[chunk], slot_index[chunk]);
+    const std::vector<float> values = NormalFloats(random_, lengths[chunk] * M, 0, 1);
+    rows.insert(rows.end(), values.begin(), values.end());
+    if (slot_index[chunk] == kNoSlot) std::fill(rows.end() - lengths[chunk] * M, rows.end(), kNaN);
+  }
+  rows.insert(rows.end(), 512, kNaN);
+  const std::int64_t tokens = offsets.back();
+  const DeviceBuffer pool = Upload(*stream_, before), residual = Upload(*stream_, rows),
+                     ends = Upload(*stream_, offsets), index = Upload(*stream_, slot_index),
+                     workspace =
+                         device_->Allocate(MambaLayerPromptBytes(shape(), tokens, chunks), "test").value();
+  ASSERT_TRUE(FillBytes(*stream_, workspace.data(), 0xff, workspace.bytes()).ok());
+  const PromptChunks prompt = {.tokens = tokens,
+                               .chunks = chunks,
+                               .offsets = ends.as<std::int64_t>(),
+                               .slot_index = index.as<std::int32_t>()};
+  ASSERT_TRUE(PlacePromptTokens(*stream_, prompt, workspace.data()).ok());
+  std::vector<double> want_pool(before.begin(), before.end());
+  for (int layer = 0; layer < kLayers; ++layer) {
+    const absl::Status status = MambaLayerPrompt(*stream_, {.shape = shape(),
+                                                            .weights = layers_[layer].weights(),
+                                                            .norm_weight = layers_[layer].norm_weight(),
+                                                            .prompt = prompt,
+                                                            .residual = residual.as<float>(),
+                                                            .window = Window(pool.as<float>(), slots, layer),
+                                                            .state = State(pool.as<float>(), slots, layer),
+                                                            .workspace = workspace.data()});
+    ASSERT_TRUE(status.ok()) << status;
+    const std::vector<float> after = Download(*stream_, residual.as<float>(), rows.size());
+    ExpectLayer(MambaLayerPath::kPrompt, layer, token_slots, rows, after, &want_pool);
+    rows = after;
+  }
+  ExpectPool(before, Download(*stream_, pool.as<float>(), before.size()), want_pool);
+}
+
+TEST_P(MambaLayerTest, ADecodeStepIsThatOfTheReferenceAndWritesNothingElse) {
+  for (const std::int32_t rows : {1, 2, 4, 8, 24, 48, 192}) {
+    SCOPED_TRACE(rows);
+    RunStep(rows);
+  }
+}
+
+TEST_P(MambaLayerTest, APromptPassIsThatOfTheReferenceAndWritesNothingElse) {
+  for (const std::vector<std::int64_t>& lengths :
+       {std::vector<std::int64_t>{1}, {70}, {3, 0, 41, 1, 17}, {64, 5, 128, 33}}) {
+    SCOPED_TRACE(testing::PrintToString(lengths));
+    RunPrompt(lengths);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, MambaLayerTest, testing::ValuesIn(kCases), [](const auto& info) {
+  std::string name = info.param.name;
+  std::erase(name, ' ');
+  return name;
+});
+
+}  // namespace
+}  // namespace mambad::kernels
