@@ -15,6 +15,7 @@
 
 #include "kernels/bench/decode_model.cuh"
 #include "kernels/bench/decode_reference.cuh"
+#include "kernels/mamba_layer/x_proj_fold.h"
 #include "kernels/math/state_rounding.h"
 
 namespace mambad::kernels {
@@ -140,6 +141,11 @@ std::vector<float> Rounded(std::vector<float> slot, const float* wide, const Dec
 
 void Narrow(ModelShape shape, int layers) {
   shape.layers = layers;
+  const MambaLayerShape& s = shape.layer;
+  if (FoldsXProj({.rows = 2 * s.d_inner, .cols = s.d_model}, {.rows = s.dt_bc_width(), .cols = s.d_inner})) {
+    std::printf("not compared: %s: x_proj's sums have another order with fp32 states\n", shape.name);
+    return;
+  }
   DecodeModel narrow(shape, 530, false, true), wide(shape, 530, false);
   std::mt19937 random(11);
   for (const int rows : {1, 2, 4, 8, 16, 24, 32, 64, 128, 512}) {
@@ -295,6 +301,8 @@ int Main(int argc, char** argv) {
     Narrow({"n8 k3 r7", {128, 192, 8, 3, 7}, 2, 251}, 2);
     Narrow({"n32 k2", {64, 128, 32, 2, 70}, 2, 130}, 2);
     Narrow(Find("130m"), 2);
+    Narrow(Find("1.4b"), 1);
+    Narrow(Find("2.8b"), 1);
   } else if ((what == "time" || what == "timebf16") && argc > 3) {
     std::vector<int> batches;
     for (int i = 3; i < argc; ++i) batches.push_back(std::atoi(argv[i]));
