@@ -10,6 +10,7 @@
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
 #include "kernels/mamba_layer/product_args.h"
+#include "kernels/mamba_layer/whole_product.cuh"
 #include "kernels/mamba_layer/wide_product.cuh"
 
 namespace mambad::kernels {
@@ -89,6 +90,29 @@ inline int WideColumns(const PackedWeight& weight, int rows) {
   return columns;
 }
 
+// How many rows of W a block of the whole product takes, 0 where it does not pay: x of 65 to 128 rows, long
+// K, and every block with a multiprocessor of its own.
+inline int WholeRows(const ProductArgs& args) {
+  constexpr int kLeastChunks = 32;
+  if (args.columns <= 64 || args.columns > 128 || args.chunks < kLeastChunks) return 0;
+  for (const int rows : {64, 80}) {
+    if ((args.rows + rows - 1) / rows <= DeviceAttribute(cudaDevAttrMultiProcessorCount) / 2 * 2) return rows;
+  }
+  return 0;
+}
+
+template <int kRows, class Output>
+const char* LaunchWhole(void* stream, const ProductArgs& args, const Output& output) {
+  using Shape = WholeShape<kRows, Output::kParts, Output::kStaged>;
+  const int clusters = (args.rows + kRows * Shape::kSharers - 1) / (kRows * Shape::kSharers);
+  return Launch(stream, WholeProduct<Shape, Output>,
+                {.grid = dim3(Shape::kSharers, 1, clusters),
+                 .threads = Shape::kThreads,
+                 .shared_bytes = Shape::kSharedBytes,
+                 .cluster = Shape::kSharers},
+                WholeArgs{args, args.columns}, output);
+}
+
 // output(x weight^T) for `rows` rows of x, a bucket.
 template <class Output>
 const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::uint16_t* x, int rows,
@@ -106,6 +130,11 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
   if (rows == 2) return LaunchNarrow<2>(stream, args, output);
   if (rows == 4) return LaunchNarrow<4>(stream, args, output);
   if (rows == 8) return LaunchNarrow<8>(stream, args, output);
+  if constexpr (Output::kWhole) {
+    const int whole = WholeRows(args);
+    if (whole == 64) return LaunchWhole<64>(stream, args, output);
+    if (whole == 80) return LaunchWhole<80>(stream, args, output);
+  }
   switch (WideColumns(weight, rows)) {
     case 16:
       return LaunchWide<16>(stream, args, output);

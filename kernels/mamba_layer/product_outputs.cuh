@@ -1,5 +1,8 @@
 // What becomes of the results of each matrix product of a step, four channels (m .. m+3) of a row (b) at a
 // time. An output has
+//   kWhole                     whether the whole product may take it; it then has kParts, kStaged, StageSlot
+//   and
+//                              LoadStaged (whole_ring.cuh)
 //   kScaled                    whether results are multiplied by the row's norm scale
 //   norm                       where that scale comes from
 //   Constants                  what Apply needs of the model
@@ -43,6 +46,9 @@ inline constexpr int kMaxStepConvWidth = 4;
 // in_proj: the first half goes through the causal convolution and SiLU, the second through SiLU (the gate).
 struct ConvAndGate {
   static constexpr bool kScaled = true;
+  static constexpr bool kWhole = true;
+  static constexpr int kParts = 2;
+  static constexpr int kStaged = kMaxStepConvWidth - 1;
   NormedRows norm;
   const float* bias;         // (2 D), or null
   const float* conv_weight;  // (K, D)
@@ -91,6 +97,25 @@ struct ConvAndGate {
   }
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
+  // What LoadSlot reads, by way of shared memory: element k at to[k * kStride].
+  template <int kStride>
+  __device__ __forceinline__ void StageSlot(int m, int b, float4* to) const {
+    const int slot = slot_index[b];
+    if (slot == kNoSlot) return;
+    const float* const from = SlotData(window, slot) + m;
+#pragma unroll
+    for (int k = 0; k < kStaged; ++k) {
+      if (k < conv_width - 1) hopper::AsyncCopy16(to + k * kStride, from + k * channels);
+    }
+  }
+  template <int kStride>
+  __device__ __forceinline__ void LoadStaged(int m, int b, const float4* from, Operands& operands) const {
+    operands.slot = slot_index[b];
+    if (m >= channels) return;
+#pragma unroll
+    for (int k = 0; k < kStaged; ++k) operands.window[k] = from[k * kStride];
+  }
+
   __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale,
                                         const Constants& constants, const Operands& operands) const {
     if (!inside || operands.slot == kNoSlot) return;
@@ -135,6 +160,7 @@ struct ConvAndGate {
 template <bool kIsScaled>
 struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
+  static constexpr bool kWhole = false;
   NormedRows norm;
   float* y;
   std::int64_t stride;  // floats between rows
@@ -166,6 +192,7 @@ struct PlainRows {
 // out_proj: added to the residual stream; leaves what the next norm needs.
 struct AddToResidual {
   static constexpr bool kScaled = false;
+  static constexpr bool kWhole = false;
   NormedRows norm;    // unused
   const float* bias;  // (M), or null
   const std::int32_t* slot_index;
