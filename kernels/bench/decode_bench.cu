@@ -79,16 +79,17 @@ void Check(const ModelShape& shape) {
       std::vector<double> slot(before.begin() + base, before.begin() + base + model.slot_floats());
       reference.Step(tokens[r], slot.data());
       const std::vector<double> want = reference.Step(tokens[r], slot.data());
-      for (std::int64_t i = 0; i < model.slot_floats(); ++i) pool.Add(after[base + i], slot[i]);
+      for (std::int64_t i = 0; i < model.state_floats(); ++i) pool.Add(after[base + i], slot[i]);
       for (int v = 0; v < shape.vocabulary; ++v)
         head.Add(logits[std::int64_t{r} * shape.vocabulary + v], want[v]);
     }
     bool untouched = true;
-    for (int s = 0; s < model.slots(); ++s)
-      if (!used[s])
-        untouched &= std::memcmp(&before[s * model.slot_floats()], &after[s * model.slot_floats()],
-                                 model.slot_floats() * 4) == 0;
-    Report(untouched, "other slots untouched", shape.name, rows, untouched);
+    for (int s = 0; s < model.slots(); ++s) {
+      const std::int64_t kept = s * model.slot_floats() + (used[s] ? model.state_floats() : 0);
+      const std::int64_t end = (s + 1) * model.slot_floats();
+      untouched &= std::memcmp(&before[kept], &after[kept], (end - kept) * 4) == 0;
+    }
+    Report(untouched, "what is no row's state untouched", shape.name, rows, untouched);
     Report(pool.Relative() < 2e-3, "slots", shape.name, rows, pool.Relative());
     Report(head.Relative() < 4e-3, "logits", shape.name, rows, head.Relative());
     worst = std::max({worst, pool.Relative(), head.Relative()});

@@ -127,7 +127,7 @@ class DecodeModel {
     final_norm_ = Floats(s.d_model, 0.5f, 1.5f);
     CUDA_OK(cudaStreamSynchronize(stream_));
     CUDA_OK(cudaFree(staging_));
-    slot_floats_ = std::int64_t{shape.layers} * s.d_inner * (s.d_conv - 1 + s.d_state);
+    slot_floats_ = state_floats() + s.d_model;  // as the engine's: the layers, then the last hidden row
     pool_ = Allocate<float>(slot_floats_ * slots);
     CUDA_OK(cudaMalloc(&buffer_memory_, BufferBytes()));
     CUDA_OK(cudaMemset(buffer_memory_, 0xff, BufferBytes()));  // NaN
@@ -239,6 +239,7 @@ class DecodeModel {
   const float* final_norm() const { return final_norm_; }
   float* pool() const { return pool_; }
   std::int64_t slot_floats() const { return slot_floats_; }
+  std::int64_t state_floats() const { return shape_.layers * LayerFloats(); }  // of a slot
   int slots() const { return slots_; }
   float* logits() const { return logits_; }
 
