@@ -202,6 +202,8 @@ int Main(int argc, char** argv) {
     Check({"n8 k3 r7", {128, 192, 8, 3, 7}, 2, 251});
     Check({"n32 k2", {64, 128, 32, 2, 70}, 2, 130});
     Check({"wide", {768, 1536, 16, 4, 48}, 1, 1000});
+    Check({"stream", {128, 320, 16, 4, 72}, 2, 250, true});
+    Check({"stream r70", {128, 256, 16, 4, 70}, 2, 250, false, 1e-6f});
     Check({"odd", {100, 200, 16, 4, 7}, 1, 100});
   } else if (what == "bits") {
     Bits(Find("130m"), 2);

@@ -39,6 +39,27 @@ __device__ __forceinline__ void PrefetchL2(const void* from) {
 // What ordinary stores or cp.async of this thread wrote to shared memory, wgmma may read after a barrier.
 __device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// mbarrier.arrive; what this thread has read and written comes before it.
+__device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
+}
+
+// cp.async.bulk from shared to global memory, multiples of 16 bytes. After SharedFence in the threads that
+// wrote them and a barrier.
+__device__ __forceinline__ void BulkStore(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(SharedAddress(from)), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void BulkStoreCommit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+// This thread's bulk stores have read shared memory.
+__device__ __forceinline__ void BulkStoreWaitRead() {
+  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+}
+__device__ __forceinline__ void BulkStoreWait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+
 // ldmatrix.x4: lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void LoadMatrices(std::uint32_t address, std::uint32_t (&r)[4]) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"

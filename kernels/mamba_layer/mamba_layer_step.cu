@@ -2,6 +2,7 @@
 #include "kernels/mamba_layer/mamba_layer_step.h"
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/state_step.cuh"
+#include "kernels/mamba_layer/state_stream.cuh"
 
 namespace mambad::kernels {
 namespace {
@@ -62,6 +63,9 @@ const char* StatesOfSize(void* stream, const StateStepArgs& args) {
   if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
   if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
   if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);
+  if constexpr (kN == 16) {
+    if (StreamsStates(args)) return LaunchStateStream(stream, args);
+  }
   if constexpr (kN <= 16) {
     return LaunchStates<kN, 8, 8, 1>(stream, args);
   } else {
