@@ -15,8 +15,7 @@
 //     At position 0 the turn reads in the session's own slot, and is undone by zeroing it. An empty prompt
 //     changes nothing before its first token, and needs no second slot.
 //   - a narrow state is read in a wide slot too, which the prompt takes with its first chunk; the slot
-//   changes
-//     with the last one. Wide slots are few: prompts without one wait, in the order of admission.
+//     changes with the last one. Wide slots are few: prompts without one wait, in the order of admission.
 //   - a token is emitted as soon as it is drawn, and consumed by the next step. When a turn ends with a token
 //     emitted but not consumed (length, stop string, cancel, deadline, slow reader, drain), one closing step
 //     consumes it and draws nothing; Finished and End follow that step, so a caller who has seen them finds
