@@ -6,19 +6,25 @@
 
 #include <cstdint>
 
+#include "kernels/device/random_delay.cuh"
+
 namespace mambad::kernels {
 
 // Before it, only constants may be read and nothing global written; every thread block must run it.
 __device__ __forceinline__ void WaitForPreviousKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  DelayAtRandom<DelayAt::kBeforeWait, 1>();
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  DelayAtRandom<DelayAt::kAfterWait, 1>();
 #endif
 }
 
 // The next kernel may be scheduled as soon as every block of this one got here.
 __device__ __forceinline__ void AllowNextKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  DelayAtRandom<DelayAt::kBeforeAllow, 1>();
   asm volatile("griddepcontrol.launch_dependents;");
+  DelayAtRandom<DelayAt::kAfterAllow, 1>();
 #endif
 }
 
@@ -27,6 +33,7 @@ __device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
 }
 
 __device__ __forceinline__ void InitBarrier(std::uint64_t* barrier, int arrivals) {
+  DelayAtRandom<DelayAt::kBarrier, 4>();
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(SharedAddress(barrier)), "r"(arrivals));
 }
 
@@ -43,6 +50,7 @@ __device__ __forceinline__ void ArriveExpectBytes(std::uint64_t* barrier, int by
 
 // Arrives at the barrier of the same name in block `rank` of the cluster.
 __device__ __forceinline__ void ArriveCluster(std::uint64_t* barrier, std::uint32_t rank) {
+  DelayAtRandom<DelayAt::kBarrier, 16>();
   asm volatile(
       "{\n"
       ".reg .b32 remote;\n"
@@ -65,10 +73,12 @@ __device__ __forceinline__ void WaitBarrier(std::uint64_t* barrier, std::uint32_
       "}\n" ::"r"(SharedAddress(barrier)),
       "r"(parity)
       : "memory");
+  DelayAtRandom<DelayAt::kBarrier, 16>();
 }
 
 // A contiguous copy (multiples of 16 bytes) that counts its bytes at the barrier.
 __device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, std::uint64_t* barrier) {
+  DelayAtRandom<DelayAt::kCopy, 16>();
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
           SharedAddress(to)),
@@ -79,6 +89,7 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, 
 // The same into one place of every block in `mask`, each counting at its own barrier.
 __device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes,
                                                   std::uint64_t* barrier, std::uint16_t mask) {
+  DelayAtRandom<DelayAt::kCopy, 16>();
   asm volatile(
       "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, "
       "[%3], "
@@ -107,7 +118,9 @@ __device__ __forceinline__ std::uint32_t ClusterRank() {
 }
 
 __device__ __forceinline__ void SyncCluster() {
+  DelayAtRandom<DelayAt::kCluster, 2>();
   asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  DelayAtRandom<DelayAt::kCluster, 2>();
 }
 
 }  // namespace mambad::kernels

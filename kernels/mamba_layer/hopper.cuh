@@ -59,10 +59,12 @@ __device__ __forceinline__ void Mma(float (&d)[4], const std::uint32_t (&a)[4], 
 
 // barrier.cluster
 __device__ __forceinline__ void ClusterArrive() {
+  DelayAtRandom<DelayAt::kCluster, 2>();
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void ClusterWait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  DelayAtRandom<DelayAt::kCluster, 2>();
 }
 __device__ __forceinline__ void ClusterSync() {
   ClusterArrive();

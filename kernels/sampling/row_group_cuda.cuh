@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/device/random_delay.cuh"
+
 namespace mambad::kernels {
 
 inline constexpr int kRowThreads = 1024;
@@ -54,6 +56,7 @@ class RowGroup {
 
   // Orders all shared memory accesses of the group.
   __device__ void Sync() const {
+    DelayAtRandom<DelayAt::kCluster, 4>();
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     if (size > 1) {
       cooperative_groups::this_cluster().sync();

@@ -1,0 +1,218 @@
+// Decode steps and a prompt pass again and again from the same state: each time the same logits, draws and
+// pool, bit for bit, whatever the order that blocks and kernels happened to run in. Builds with
+// MAMBAD_RANDOM_DELAYS shake that order (tests/delays_gpu.sh).
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/model/mixer_model.h"
+#include "engine/model/random_weights.h"
+#include "gtest/gtest.h"
+#include "kernels/device/stream.h"
+#include "nlohmann/json.hpp"
+#include "tests/support/test_device.h"
+
+namespace mambad {
+namespace {
+
+using kernels::WeightPrecision;
+
+constexpr int64_t kVocab = 1000;
+constexpr std::array<uint32_t, 5> kPromptTokens = {1, 130, 17, 64, 5};
+constexpr uint32_t kFirstTokens = 3;  // of each decoding session, before it decodes
+constexpr int kStepsAhead = 2;
+
+int Repeats() {
+#ifdef MAMBAD_RANDOM_DELAYS
+  return 1000;
+#else
+  if (std::getenv("MAMBAD_LONG_TESTS") != nullptr) return TestsRunOnGpu() ? 1000 : 20;
+  return TestsRunOnGpu() ? 50 : 3;
+#endif
+}
+
+struct Case {
+  const char* name;
+  const char* shape;
+  int64_t layers;
+  uint32_t rows;
+  WeightPrecision precision = WeightPrecision::kBf16;
+  kernels::DType state_dtype = kernels::DType::kF32;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+// The first layers of a shape, with a small vocabulary.
+std::unique_ptr<MixerModel> MakeModel(const Case& c) {
+  auto json = nlohmann::json::parse(ShapeConfig(c.shape).value());
+  json["num_hidden_layers"] = c.layers;
+  json["vocab_size"] = kVocab;
+  const ModelConfig config = ParseModelConfig(json.dump(), c.shape).value();
+  auto device =
+      kernels::Device::Create(
+          {.kind = TestsRunOnGpu() ? kernels::DeviceKind::kCuda : kernels::DeviceKind::kCpu, .threads = 2})
+          .value();
+  RandomWeights weights(c.shape, c.layers, &device->pool());
+  const ForwardLimits limits = {.decode_rows = c.rows, .prompt_tokens = 2048};
+  return MixerModel::Create(ModelPlan::Of(config, c.state_dtype).value(), weights, std::move(device),
+                            c.precision, limits, {})
+      .value();
+}
+
+// What one repetition gave: logits and results of its calls in their order.
+struct Outcome {
+  std::vector<float> logits;
+  std::vector<uint32_t> results;
+
+  friend bool operator==(const Outcome& a, const Outcome& b) {
+    return a.results == b.results && a.logits.size() == b.logits.size() &&
+           std::memcmp(a.logits.data(), b.logits.data(), a.logits.size() * sizeof(float)) == 0;
+  }
+};
+
+class RepeatTest : public testing::TestWithParam<Case> {
+ protected:
+  RepeatTest()
+      : model_(MakeModel(GetParam())),
+        stream_(kernels::Stream::Create(model_->device()).value()),
+        layout_(model_->state_layout()),
+        rows_(GetParam().rows),
+        slots_(static_cast<int32_t>(rows_ + kPromptTokens.size() + 1)) {
+    pool_ = Memory(slots_ * layout_.stride);
+    start_ = Memory(slots_ * layout_.stride);
+    wide_ = Memory(slots_ * layout_.wide_stride);
+    seen_ = kernels::HostBuffer::Create(model_->device(), pool_.bytes()).value();
+    for (uint32_t row = 0; row < rows_; ++row) {
+      SamplingRow& sampling = sampling_.emplace_back();
+      sampling.params.temperature = row % 3 == 0 ? 0.0f : 0.9f;
+      sampling.params.top_k = row % 3 == 1 ? 7 : 0;
+      sampling.params.top_p = row % 3 == 2 ? 0.8f : 1.0f;
+      sampling.params.logprob = true;
+      sampling.key.seed = row;
+    }
+  }
+
+  kernels::DeviceBuffer Memory(size_t bytes) {
+    return model_->device().Allocate(bytes, "test", kernels::Fill::kZero).value();
+  }
+  StateView view() const {
+    return {pool_.as<std::byte>(), layout_.stride,      slots_,
+            wide_.as<std::byte>(), layout_.wide_stride, layout_.narrow() ? slots_ : 0};
+  }
+  // Sessions lie in the pool the other way round, behind a slot that nobody has.
+  int32_t SlotOf(size_t session) const { return slots_ - 1 - static_cast<int32_t>(session); }
+
+  // Chunks that are whole prompts: of the sessions from `first` on, `lengths` tokens each.
+  Batch Prompts(size_t first, std::span<const uint32_t> lengths) {
+    Batch batch;
+    batch.chunk_offsets.push_back(0);
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      batch.chunk_slots.push_back(SlotOf(first + i));
+      for (uint32_t n = 0; n < lengths[i]; ++n) batch.prompt_tokens.push_back(random_() % kVocab);
+      batch.chunk_offsets.push_back(static_cast<uint32_t>(batch.prompt_tokens.size()));
+      if (layout_.narrow()) batch.chunk_wide.push_back({static_cast<int32_t>(i), true, true});
+      batch.logits.push_back({LogitsSource::kPromptToken, batch.chunk_offsets.back() - 1, &sampling_[0]});
+    }
+    return batch;
+  }
+  Batch Step(bool drawn) {
+    Batch batch;
+    for (uint32_t row = 0; row < rows_; ++row) {
+      batch.decode_slots.push_back(SlotOf(row));
+      batch.decode_tokens.push_back(drawn ? kDrawnToken : static_cast<uint32_t>(random_() % kVocab));
+      batch.logits.push_back({LogitsSource::kDecodeRow, row, &sampling_[row]});
+    }
+    return batch;
+  }
+
+  void Keep(const std::vector<LogitsResult>& results, Outcome* outcome) {
+    for (const LogitsResult& result : results) {
+      uint32_t logprob;
+      std::memcpy(&logprob, &result.logprob, sizeof(logprob));
+      outcome->results.insert(outcome->results.end(), {result.finite, result.token, logprob});
+      ASSERT_TRUE(result.finite);
+    }
+  }
+  void Forward(const Batch& batch, Outcome* outcome) {
+    model_->ObserveLogits([&](size_t, std::span<const float> row) {
+      outcome->logits.insert(outcome->logits.end(), row.begin(), row.end());
+    });
+    const absl::Status status = model_->Forward(batch, view(), &results_);
+    model_->ObserveLogits(nullptr);
+    ASSERT_TRUE(status.ok()) << status;
+    Keep(results_, outcome);
+  }
+  // As many steps as may be under way at once.
+  void LaunchAhead(const Batch& batch, Outcome* outcome) {
+    for (int step = 0; step < kStepsAhead; ++step) ASSERT_TRUE(model_->Launch(batch, view()).ok());
+    for (int step = 0; step < kStepsAhead; ++step) {
+      ASSERT_TRUE(model_->Collect(&results_).ok());
+      Keep(results_, outcome);
+    }
+  }
+
+  std::unique_ptr<MixerModel> model_;
+  std::unique_ptr<kernels::Stream> stream_;
+  const StateLayout layout_;
+  const uint32_t rows_;
+  const int32_t slots_;
+  kernels::DeviceBuffer pool_, start_, wide_;
+  kernels::HostBuffer seen_;  // the pool
+  std::vector<SamplingRow> sampling_;
+  std::vector<LogitsResult> results_;
+  std::mt19937 random_{20261126};
+};
+
+TEST_P(RepeatTest, TheSameStateGivesTheSameBits) {
+  Outcome begun;
+  Forward(Prompts(0, std::vector<uint32_t>(rows_, kFirstTokens)), &begun);
+  ASSERT_TRUE(kernels::CopyOnDevice(*stream_, start_.data(), pool_.data(), pool_.bytes()).ok());
+  const Batch first_step = Step(/*drawn=*/false), next_step = Step(/*drawn=*/true);
+  const Batch prompts = Prompts(rows_, kPromptTokens);
+  Outcome expected;
+  std::vector<std::byte> expected_pool;
+  for (int repeat = 0; repeat < Repeats() && !HasFailure(); ++repeat) {
+    SCOPED_TRACE(repeat);
+    ASSERT_TRUE(kernels::CopyOnDevice(*stream_, pool_.data(), start_.data(), pool_.bytes()).ok());
+    ASSERT_TRUE(stream_->Synchronize().ok());
+    Outcome outcome;
+    Forward(first_step, &outcome);
+    if (model_->launches_max() >= kStepsAhead) LaunchAhead(next_step, &outcome);
+    Forward(prompts, &outcome);
+    ASSERT_TRUE(kernels::CopyToHost(*stream_, seen_.as<std::byte>(), pool_.data(), pool_.bytes()).ok());
+    ASSERT_TRUE(stream_->Synchronize().ok());
+    const auto* seen = seen_.as<std::byte>();
+    if (repeat == 0) {
+      expected = outcome;
+      expected_pool.assign(seen, seen + seen_.bytes());
+    }
+    EXPECT_EQ(outcome.results, expected.results);
+    EXPECT_TRUE(outcome == expected) << "logits differ";
+    EXPECT_EQ(std::memcmp(seen, expected_pool.data(), expected_pool.size()), 0) << "states differ";
+  }
+  std::printf("[ REPEATS  ] %d, %s\n", Repeats(), model_->info().numerics_id.c_str());
+}
+
+constexpr auto kNarrow = kernels::DType::kBf16;
+constexpr Case kCases[] = {
+    {"folded_1", "mamba-130m", 2, 1},
+    {"folded_7", "mamba-130m", 2, 7},
+    {"folded_100", "mamba-130m", 2, 100},
+    {"wide_3", "mamba-1.4b", 1, 3},
+    {"wide_20", "mamba-1.4b", 1, 20},
+    {"bf16_states_2", "mamba-370m", 2, 2, WeightPrecision::kBf16, kNarrow},
+    {"bf16_states_40", "mamba-370m", 2, 40, WeightPrecision::kBf16, kNarrow},
+    {"general_2", "mamba-130m", 1, 2, WeightPrecision::kF32},
+};
+
+INSTANTIATE_TEST_SUITE_P(, RepeatTest, testing::ValuesIn(kCases),
+                         [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace mambad
