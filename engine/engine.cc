@@ -74,6 +74,21 @@ absl::StatusOr<EngineOptions> Resolve(EngineOptions options, const StateLayout& 
   return options;
 }
 
+// `done`, called once however many copies are called, and gone from all of them then: a verb that a hanging
+// tick has taken up is answered by whoever gives up on the device, and by the tick should it come back.
+template <class Result>
+std::function<void(Result)> OnlyOnce(std::function<void(Result)> done) {
+  struct Answer {
+    std::atomic<bool> given{false};
+    std::function<void(Result)> done;
+  };
+  auto answer = std::make_shared<Answer>();
+  answer->done = std::move(done);
+  return [answer](Result result) {
+    if (!answer->given.exchange(true)) std::exchange(answer->done, nullptr)(std::move(result));
+  };
+}
+
 class EngineImpl final : public Engine {
  public:
   EngineImpl(std::shared_ptr<Model> model, std::shared_ptr<const Tokenizer> tokenizer, EngineOptions options,
@@ -196,6 +211,7 @@ class EngineImpl final : public Engine {
     for (const Mailbox::Open& open : left.open) {
       open.sink->GiveUp({.status = DeviceLostError(code_of(open)), .usage = {}, .session = {}});
     }
+    for (Command& command : left.taken) std::visit(Refuse{}, command);
     for (Command& command : left.commands) std::visit(Refuse{}, command);
   }
 
@@ -203,7 +219,7 @@ class EngineImpl final : public Engine {
   // A test that ticks by hand owns the time.
   absl::Time Now() const { return started_ ? absl::Now() : ledger_.last_tick(); }
 
-  // Answers a command that no tick will take up. A request's end comes from its sink.
+  // Answers a command that no tick will. A request's end comes from its sink.
   struct Refuse {
     void operator()(SubmitCommand&) const {}
     void operator()(DrainCommand& command) const {
@@ -234,6 +250,7 @@ class EngineImpl final : public Engine {
 
   template <class Verb>
   void Post(Verb verb) {
+    verb.done = OnlyOnce(std::move(verb.done));
     Command command(std::move(verb));
     if (mailbox_->PostVerb(std::move(command))) return;
     if (mailbox_->given_up()) return Refuse()(std::get<Verb>(command));

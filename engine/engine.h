@@ -109,9 +109,9 @@ class Engine {
   virtual std::vector<MemoryAddend> MemoryLedger() const = 0;  // weights, state pool, workspace, queues, ...
   // False once the device failed (every open request has then ended), and while it hangs at `now`.
   virtual bool healthy(absl::Time now) const = 0;
-  // Ends what a hanging device left open: every request with DEVICE_LOST and no usage, and every verb that no
-  // tick has taken up. Nothing is accepted or delivered any more, even if the device comes back. No effect on
-  // a second call.
+  // Ends what a hanging device left open: every request with DEVICE_LOST and no usage, and every verb with
+  // UNAVAILABLE. Nothing is accepted or delivered any more, even if the device comes back. No effect on a
+  // second call.
   virtual void LoseDevice() = 0;
 };
 

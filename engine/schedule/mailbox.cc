@@ -56,8 +56,13 @@ void Mailbox::Wake() {
 Mailbox::Taken Mailbox::TakeAll() {
   std::lock_guard lock(mu_);
   Taken taken;
+  taken_.clear();
   for (const Command& command : commands_) {
-    if (const auto* submit = std::get_if<SubmitCommand>(&command)) open_.at(submit->ticket).taken = true;
+    if (const auto* submit = std::get_if<SubmitCommand>(&command)) {
+      open_.at(submit->ticket).taken = true;
+    } else if (!std::holds_alternative<DrainCommand>(command)) {
+      taken_.push_back(command);
+    }
   }
   taken.commands.swap(commands_);
   taken.cancels.swap(cancels_);
@@ -95,6 +100,7 @@ Mailbox::GivenUp Mailbox::GiveUp() {
   for (auto& [ticket, open] : open_) result.open.push_back(std::move(open));
   open_.clear();
   result.commands.swap(commands_);
+  result.taken.swap(taken_);
   cancels_.clear();
   return result;
 }

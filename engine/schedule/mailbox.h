@@ -98,6 +98,7 @@ class Mailbox {
   struct GivenUp {
     std::vector<Open> open;
     std::deque<Command> commands;  // those of open requests that were not taken among them
+    std::deque<Command> taken;     // the verbs that were taken last, answered or not
   };
   // The engine thread hangs: whoever calls this ends what was open and answers the commands that wait.
   // Nothing is taken from now on.
@@ -111,6 +112,7 @@ class Mailbox {
   RequestTicket last_ticket_ = 0;                  // guarded by mu_
   std::deque<Command> commands_;                   // guarded by mu_
   size_t verbs_ = 0;                               // guarded by mu_; among commands_
+  std::deque<Command> taken_;                      // guarded by mu_; the verbs of the last TakeAll
   std::vector<Cancellation> cancels_;              // guarded by mu_
   absl::flat_hash_map<RequestTicket, Open> open_;  // guarded by mu_
   bool given_up_ = false;                          // guarded by mu_

@@ -323,6 +323,32 @@ TEST_P(DeviceFaultTest, AHangAtAnyWaitEndsEveryRequestOnce) {
   std::printf("%d waits hung in turn\n", hangs);
 }
 
+// Three verbs of one tick: a session whose slot is being emptied, and two that wait behind it.
+TEST_P(DeviceFaultTest, AHangThatHasTakenVerbsUpAnswersEachOnce) {
+  for (const kernels::gpu::Code comes_back_with : {kernels::gpu::Code{0}, FakeGpu::kFailure}) {
+    Gpu() = FakeGpu();
+    Life life(GetParam());
+    ASSERT_TRUE(life.Begin().ok());
+    Gpu().hang_from = Gpu().calls + 1;
+    Gpu().fills_hang = true;
+    life.Create("a");
+    life.Create("b");
+    life.Fork("a", "c");
+    life.engine().Start();
+    while (!GpuHangs()) std::this_thread::yield();
+    life.engine().LoseDevice();
+    for (const auto& [name, answers] : life.verbs()) {
+      ASSERT_EQ(answers.size(), 1u) << name;
+      EXPECT_TRUE(absl::IsUnavailable(answers[0])) << name;
+      EXPECT_TRUE(IsDeviceLost(answers[0])) << name;
+    }
+    EndGpuHang(comes_back_with);
+    life.End();
+    EXPECT_EQ(life.verbs().size(), 3u);
+    for (const auto& [name, answers] : life.verbs()) EXPECT_EQ(answers.size(), 1u) << name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ahead, DeviceFaultTest,
                          testing::Values(OracleModel::Ahead::kNo, OracleModel::Ahead::kEarly,
                                          OracleModel::Ahead::kLate));

@@ -56,6 +56,9 @@ TEST(MailboxTest, PassesOnTheFirstCancelOfEachOpenRequest) {
 TEST(MailboxTest, GivingUpHandsOverWhatIsOpenAndTakesNothingMore) {
   Mailbox mailbox;
   const RequestTicket taken = mailbox.Submit({}, nullptr, absl::UnixEpoch()).value();
+  ASSERT_TRUE(mailbox.PostVerb(GetCommand{{"before"}, absl::InfiniteFuture(), nullptr}));
+  mailbox.TakeAll();
+  ASSERT_TRUE(mailbox.PostVerb(GetCommand{{"taken"}, absl::InfiniteFuture(), nullptr}));
   mailbox.TakeAll();
   mailbox.Submit({.method = Method::kScore}, nullptr, absl::UnixEpoch());
   ASSERT_TRUE(mailbox.PostVerb(GetCommand{{"a"}, absl::InfiniteFuture(), nullptr}));
@@ -63,6 +66,8 @@ TEST(MailboxTest, GivingUpHandsOverWhatIsOpenAndTakesNothingMore) {
   ASSERT_EQ(left.open.size(), 2u);
   for (const Mailbox::Open& open : left.open) EXPECT_EQ(open.taken, open.method != Method::kScore);
   EXPECT_EQ(left.commands.size(), 2u);
+  ASSERT_EQ(left.taken.size(), 1u);
+  EXPECT_EQ(std::get<GetCommand>(left.taken[0]).request.id, "taken");
   EXPECT_FALSE(mailbox.Close(taken)) << "its end is another's";
   EXPECT_FALSE(mailbox.Submit({}, nullptr, absl::UnixEpoch()).has_value());
   EXPECT_FALSE(mailbox.PostVerb(GetCommand{{"a"}, absl::InfiniteFuture(), nullptr}));

@@ -67,6 +67,17 @@ Code Call() {
   return FakeGpu::kFailure;
 }
 
+// The same for a call that waits, and so may hang.
+Code WaitingCall(std::unique_lock<std::mutex>& lock) {
+  const Code code = Call();
+  FakeGpu& gpu = Gpu();
+  if (code != 0 || !gpu.hang_from || gpu.calls < *gpu.hang_from) return code;
+  gpu.hangs = true;
+  changed.wait(lock, [&] { return gpu.hang_ends_with.has_value(); });
+  gpu.hangs = false;
+  return *gpu.hang_ends_with;
+}
+
 Code HandOut(void** out) {
   const std::lock_guard lock(mu);
   *out = nullptr;
@@ -166,13 +177,7 @@ Code DestroyStream(void* stream) { return TakeBack(stream); }
 
 Code Synchronize(void*) {
   std::unique_lock lock(mu);
-  const Code code = Call();
-  FakeGpu& gpu = Gpu();
-  if (code != 0 || !gpu.hang_from || gpu.calls < *gpu.hang_from) return code;
-  gpu.hangs = true;
-  changed.wait(lock, [&] { return gpu.hang_ends_with.has_value(); });
-  gpu.hangs = false;
-  return *gpu.hang_ends_with;
+  return WaitingCall(lock);
 }
 
 Code Copy(void*, void* to, const void* from, std::size_t bytes) {
@@ -183,8 +188,8 @@ Code Copy(void*, void* to, const void* from, std::size_t bytes) {
 }
 
 Code Fill(void*, void* to, int value, std::size_t bytes) {
-  const std::lock_guard lock(mu);
-  if (const Code code = Call(); code != 0) return code;
+  std::unique_lock lock(mu);
+  if (const Code code = Gpu().fills_hang ? WaitingCall(lock) : Call(); code != 0) return code;
   std::memset(to, value, bytes);
   return 0;
 }

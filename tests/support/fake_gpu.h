@@ -34,6 +34,7 @@ struct FakeGpu {
   std::optional<uint64_t> fail_from;
   // The first Synchronize from this call on does not return before EndGpuHang. None: never.
   std::optional<uint64_t> hang_from;
+  bool fills_hang = false;  // likewise
   uint64_t calls = 0;
   bool failed = false;  // some call has
 
