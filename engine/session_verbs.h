@@ -31,15 +31,18 @@ struct SessionInfo {
   absl::Time create_time;
   std::string etag;    // changes whenever position, labels or ttl do
   uint64_t bytes = 0;  // of its state
+  uint64_t state_seed = 0;
 };
 
 // id: 1 to 128 characters of [a-z0-9._-], starting with a letter or digit; empty: the engine makes one.
 // ttl: idle time after which the session expires, in [1 s, 365 d]; each turn starts it anew. none: the
-// engine's default. labels: at most 32; keys 1 to 63 characters, values at most 63.
+// engine's default. labels: at most 32; keys 1 to 63 characters, values at most 63. state_seed: of the random
+// rounding of a bf16 state; it stays with the state, and so with forks. 0 where states are not rounded.
 struct CreateSessionRequest {
   std::string id;
   std::map<std::string, std::string> labels;
   std::optional<absl::Duration> ttl;
+  uint64_t state_seed = 0;
 };
 
 struct ForkSessionRequest {

@@ -220,6 +220,7 @@ absl::StatusOr<CreateSessionRequest> FromProto(const v1::CreateSessionRequest& p
   if (proto.session().has_ttl()) {
     MAMBAD_ASSIGN_OR_RETURN(request.ttl, FromProto(proto.session().ttl(), "session.ttl"));
   }
+  request.state_seed = proto.session().state_seed();
   return request;
 }
 
@@ -331,6 +332,7 @@ void ToProto(const SessionInfo& info, const Serving& serving, v1::Session* proto
   ToProto(info.create_time, proto->mutable_create_time());
   proto->set_etag(info.etag);
   proto->set_bytes(info.bytes);
+  proto->set_state_seed(info.state_seed);
 }
 
 void ToProto(const SessionPage& page, const Serving& serving, v1::ListSessionsResponse* proto) {

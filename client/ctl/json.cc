@@ -43,7 +43,8 @@ Json ToJson(const v1::Session& session) {
           {"expire_time", session.has_expire_time() ? Json(FormatTime(session.expire_time())) : Json()},
           {"create_time", FormatTime(session.create_time())},
           {"etag", session.etag()},
-          {"bytes", session.bytes()}};
+          {"bytes", session.bytes()},
+          {"state_seed", session.state_seed()}};
 }
 
 bool PrintJson(const Json& json) {

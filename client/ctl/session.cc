@@ -24,6 +24,7 @@ struct SessionFlags {
   std::vector<std::string> names;
   std::optional<double> ttl_s;
   std::vector<std::string> labels;  // "KEY=VALUE"
+  uint64_t state_seed = 0;
   bool allow_missing = false;
   std::string etag;
   PromptFlags prompt;
@@ -85,6 +86,7 @@ int Create(Client& client, const Globals& globals, const SessionFlags& flags) {
     if (label.find('=') == std::string::npos) return FailUsage("--label wants KEY=VALUE");
     (*request.mutable_session()->mutable_labels())[parts.first] = parts.second;
   }
+  request.mutable_session()->set_state_seed(flags.state_seed);
   return PrintNew(client.CreateSession(request, globals.Call()), globals);
 }
 
@@ -155,6 +157,8 @@ std::map<CLI::App*, Action> AddActions(CLI::App& app, SessionFlags& flags) {
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all();
+  create->add_option("--state-seed", flags.state_seed, "Of the rounding of a bf16 state (default: 0)")
+      ->type_name("SEED");
 
   CLI::App* erase = add("delete", "Delete sessions", Delete);
   erase->add_option("sessions", flags.names, "Ids or names")->required()->type_name("ID");

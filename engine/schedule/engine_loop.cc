@@ -31,6 +31,7 @@ EngineLoop::EngineLoop(Model& model, const Tokenizer* tokenizer, const EngineOpt
       sessions_({.sessions_max = options.sessions_max,
                  .ttl_default = options.session_ttl_default,
                  .state_bytes = pool_->slot_bytes(),
+                 .narrow_states = narrow_,
                  .seed = options.seed}),
       seeds_(~options.seed) {}
 
@@ -142,7 +143,7 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
   }
   request.slots.clear();
   if (Session* session = request.session) {
-    if (std::exchange(session->slot_in_use, false) && !pool_->Zero(session->slot).ok()) {
+    if (std::exchange(session->slot_in_use, false) && !pool_->Zero(session->slot, session->state_seed).ok()) {
       session->poisoned = true;
     }
     sessions_.Close(*session, now_);
@@ -221,8 +222,8 @@ absl::Status EngineLoop::TakeSlots(OpenRequest& request) {
       request.slots.push_back(std::move(slot));
     }
   } else if (request.slots_needed > 0) {
-    MAMBAD_ASSIGN_OR_RETURN(StateSlot slot,
-                            session->position > 0 ? pool_->AllocateCopy(session->slot) : pool_->Allocate());
+    MAMBAD_ASSIGN_OR_RETURN(StateSlot slot, session->position > 0 ? pool_->AllocateCopy(session->slot)
+                                                                  : pool_->Allocate(session->state_seed));
     request.slots.push_back(std::move(slot));
   } else {
     session->slot_in_use = session->position == 0;

@@ -133,7 +133,8 @@ absl::StatusOr<Session*> EngineLoop::AddSession(const CreateSessionRequest& requ
   }
   if (!scheduler_.TakeSlotForSession(pool_->free())) return NoFreeSlot();
   const bool copy = source != nullptr && !source->slot_in_use;
-  absl::StatusOr<StateSlot> slot = copy ? pool_->AllocateCopy(source->slot) : pool_->Allocate();
+  absl::StatusOr<StateSlot> slot =
+      copy ? pool_->AllocateCopy(source->slot) : pool_->Allocate(request.state_seed);
   if (!slot.ok()) {
     LoseDevice(slot.status());
     return DeviceLostError(absl::StatusCode::kUnavailable);
@@ -171,7 +172,9 @@ absl::StatusOr<SessionInfo> EngineLoop::Fork(const ForkSessionRequest& request) 
   if (source->poisoned) return PoisonedSession();
   MAMBAD_ASSIGN_OR_RETURN(
       const Session* fork,
-      AddSession({.id = request.id, .labels = source->labels, .ttl = source->ttl}, source));
+      AddSession(
+          {.id = request.id, .labels = source->labels, .ttl = source->ttl, .state_seed = source->state_seed},
+          source));
   return sessions_.Info(*fork);
 }
 

@@ -22,7 +22,8 @@ struct Session {
   std::map<std::string, std::string> labels;
   absl::Duration ttl;
   absl::Time create_time;
-  uint64_t nonce = 0;  // tells this session from a later one of the same id
+  uint64_t state_seed = 0;  // what the empty state begins with (StatePool)
+  uint64_t nonce = 0;       // tells this session from a later one of the same id
 
   absl::Time expire_time;
   StateSlot slot;

@@ -76,6 +76,9 @@ absl::Status SessionTable::MayInsert(const CreateSessionRequest& request) const 
   if (request.ttl && (*request.ttl < kTtlMin || *request.ttl > kTtlMax)) {
     return InvalidField("session.ttl", "must be in [1 s, 365 d]");
   }
+  if (request.state_seed != 0 && !options_.narrow_states) {
+    return InvalidField("session.state_seed", "must be 0: the states of this server are not rounded");
+  }
   if (sessions_.contains(request.id)) {
     return MakeError(absl::StatusCode::kAlreadyExists, "a session of this id exists",
                      {.reason = reason::kSessionExists});
@@ -94,6 +97,7 @@ Session& SessionTable::Insert(const CreateSessionRequest& request, StateSlot slo
   session->labels = request.labels;
   session->ttl = request.ttl.value_or(options_.ttl_default);
   session->create_time = now;
+  session->state_seed = request.state_seed;
   session->nonce = random_();
   session->slot = std::move(slot);
   session->expire_time = now + session->ttl;
@@ -170,7 +174,8 @@ SessionInfo SessionTable::Info(const Session& session) const {
           .expire_time = session.expire_time,
           .create_time = session.create_time,
           .etag = absl::StrFormat("%016x-%x", session.nonce, session.position),
-          .bytes = options_.state_bytes};
+          .bytes = options_.state_bytes,
+          .state_seed = session.state_seed};
 }
 
 std::string SessionTable::NewId() {

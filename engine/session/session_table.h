@@ -30,12 +30,14 @@ class SessionTable {
     uint32_t sessions_max = 0;
     absl::Duration ttl_default;
     uint64_t state_bytes = 0;  // of one session, for SessionInfo
-    uint64_t seed = 0;         // of ids and nonces
+    bool narrow_states = false;
+    uint64_t seed = 0;  // of ids and nonces
   };
 
   explicit SessionTable(const Options& options);
 
-  // Whether such a session may be added: INVALID_ARGUMENT (session_id, session.labels, session.ttl),
+  // Whether such a session may be added: INVALID_ARGUMENT (session_id, session.labels, session.ttl,
+  // session.state_seed),
   // ALREADY_EXISTS, or RESOURCE_EXHAUSTED when sessions_max exist; the caller adds RetryInfo.
   absl::Status MayInsert(const CreateSessionRequest& request) const;
   // REQUIRES: MayInsert(request).ok().

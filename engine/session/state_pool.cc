@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/base/check.h"
+#include "kernels/base/slots.h"
 #include "kernels/base/status_macros.h"
 
 namespace mambad {
@@ -55,9 +56,9 @@ StateSlot StatePool::Take() {
   return StateSlot(this, index);
 }
 
-absl::StatusOr<StateSlot> StatePool::Allocate() {
+absl::StatusOr<StateSlot> StatePool::Allocate(uint64_t seed) {
   StateSlot slot = Take();
-  MAMBAD_RETURN_IF_ERROR(Zero(slot));
+  MAMBAD_RETURN_IF_ERROR(Zero(slot, seed));
   return slot;
 }
 
@@ -67,8 +68,12 @@ absl::StatusOr<StateSlot> StatePool::AllocateCopy(const StateSlot& source) {
   return slot;
 }
 
-absl::Status StatePool::Zero(const StateSlot& slot) {
-  return kernels::FillBytes(*stream_, At(slot.index()), 0, stride_);
+absl::Status StatePool::Zero(const StateSlot& slot, uint64_t seed) {
+  MAMBAD_RETURN_IF_ERROR(kernels::FillBytes(*stream_, At(slot.index()), 0, stride_));
+  if (seed == 0) return absl::OkStatus();
+  MAMBAD_CHECK(wide_.slots() > 0);  // else nothing is narrow, and no slot begins with a key
+  const kernels::RoundingKey key = {.seed = seed};
+  return kernels::CopyToDevice(*stream_, At(slot.index()), &key, sizeof(key));
 }
 
 absl::Status StatePool::Copy(const StateSlot& from, const StateSlot& to) {

@@ -1,8 +1,8 @@
 // StatePool: all recurrent state, allocated once on the model's device, with the wide slots of a narrow
 // state. StateSlot: the exclusive right to one row of it, which gives itself back.
 //
-// Invariants: 1. used() + free() == slots(). 2. A slot is zero, or a copy, when it is handed out. 3. Every
-// slot is back when the pool dies (checked).
+// Invariants: 1. used() + free() == slots(). 2. A slot is zero but for its seed, or a copy, when it is handed
+// out. 3. Every slot is back when the pool dies (checked).
 //
 // Threads: one thread (the engine's); used() and the sizes may be read on any before and after it runs.
 // Errors: a failed copy or fill means that the device is lost.
@@ -43,10 +43,11 @@ class StatePool {
   StatePool(const StatePool&) = delete;
   StatePool& operator=(const StatePool&) = delete;
 
-  // A zeroed slot, or a copy of `source`. REQUIRES: free() > 0.
-  absl::StatusOr<StateSlot> Allocate();
+  // A zeroed slot, or a copy of `source`. `seed`: of the key of a narrow state (RoundingKey), else 0.
+  // REQUIRES: free() > 0.
+  absl::StatusOr<StateSlot> Allocate(uint64_t seed = 0);
   absl::StatusOr<StateSlot> AllocateCopy(const StateSlot& source);
-  absl::Status Zero(const StateSlot& slot);
+  absl::Status Zero(const StateSlot& slot, uint64_t seed = 0);
   absl::Status Copy(const StateSlot& from, const StateSlot& to);
   // The slot's bytes, without the stride's padding.
   absl::StatusOr<std::vector<std::byte>> Read(const StateSlot& slot);

@@ -51,6 +51,7 @@ TEST_F(SessionTableTest, ChecksIdsLabelsAndTtl) {
   EXPECT_EQ(FieldOf({.ttl = absl::Milliseconds(999)}), "session.ttl");
   EXPECT_EQ(FieldOf({.ttl = absl::Hours(24 * 365) + absl::Seconds(1)}), "session.ttl");
   EXPECT_EQ(FieldOf({.ttl = absl::Hours(24 * 365)}), "");
+  EXPECT_EQ(FieldOf({.state_seed = 1}), "session.state_seed");
 }
 
 TEST_F(SessionTableTest, RefusesATakenIdAndMoreThanItMayHold) {

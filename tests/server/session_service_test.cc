@@ -300,6 +300,7 @@ TEST_F(SessionServiceTest, NamesTheFieldThatIsOutOfItsRange) {
       {"session_id", [](auto* r) { r->set_session_id(std::string(129, 'a')); }},
       {"session.ttl", [](auto* r) { r->mutable_session()->mutable_ttl()->set_seconds(0); }},
       {"session.ttl", [](auto* r) { r->mutable_session()->mutable_ttl()->set_seconds(366 * 86400); }},
+      {"session.state_seed", [](auto* r) { r->mutable_session()->set_state_seed(1); }},
       {"session.labels", [](auto* r) { (*r->mutable_session()->mutable_labels())[""] = "x"; }},
       {"session.labels",
        [](auto* r) { (*r->mutable_session()->mutable_labels())[std::string(64, 'k')] = "x"; }},
