@@ -6,14 +6,16 @@
 
 writes OUT_DIR/tokens_by_batch.svg         decode tokens/s against the batch, a line per model
        OUT_DIR/latency_by_position.svg     decode ms a step against the position (prompt_tokens), a line per model and batch
+Runs of one model that differ in device, precision or state_dtype are lines of their own; of equal points the last counts.
 """
 import json
 import math
 import os
 import sys
 from collections import defaultdict
+from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 720, 440, 80, 60, 40, 170
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 780, 440, 80, 60, 40, 230
 COLORS = ["#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf"]
 
 
@@ -28,6 +30,15 @@ def read(path):
             except json.JSONDecodeError as error:
                 sys.exit(f"{path}:{number}: not a line of mambad bench --json: {error}")
     return lines
+
+
+def names(lines):
+    """A name for each line: the model, and what tells runs apart that the file has several of."""
+    differing = [key for key in ("device", "precision", "state_dtype") if len({line.get(key) for line in lines}) > 1]
+    # "state bf16", beside the precision of the weights.
+    words = {"state_dtype": "state {}"}
+    return [" ".join([os.path.basename(line["model"].removeprefix("shape:").rstrip("/"))] +
+                     [words.get(key, "{}").format(line.get(key)) for key in differing]) for line in lines]
 
 
 def ticks(low, high):
@@ -58,17 +69,17 @@ def svg(title, x_label, y_label, lines, flat):
     for mark in ticks(x_low, x_high):
         x = at_x(mark)
         out.append(f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#ddd"/>'
-                   f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{mark:g}</text>')
+                   f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{mark:,.10g}</text>')
     for mark in [y_high * i / 6 for i in range(7)] if flat else ticks(y_low, y_high):
         y = at_y(mark)
         out.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
-                   f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{mark:.3g}</text>')
-    for i, (name, points) in enumerate(sorted(lines.items())):
+                   f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{f"{mark:.3g}" if flat else f"{mark:,.10g}"}</text>')
+    for i, (name, points) in enumerate(lines.items()):
         color = COLORS[i % len(COLORS)]
         path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in sorted(points))
         out.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         out += [f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{color}"/>' for x, y in points]
-        out.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 12 + 18 * i}" fill="{color}">{name}</text>')
+        out.append(f'<text x="{WIDTH - RIGHT + 10}" y="{TOP + 12 + 18 * i}" fill="{color}">{escape(name)}</text>')
     return "\n".join(out + ["</svg>", ""])
 
 
@@ -76,8 +87,8 @@ def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     by_batch, by_position = defaultdict(dict), defaultdict(dict)
-    for line in read(sys.argv[1]):
-        model = line["model"].removeprefix("shape:")
+    lines = read(sys.argv[1])
+    for model, line in sorted(zip(names(lines), lines), key=lambda each: (each[0], each[1]["batch"])):
         by_batch[model][line["batch"]] = line["decode_tokens_per_s"]
         by_position[f'{model}, batch {line["batch"]}'][line["prompt_tokens"]] = line["decode_step_ms_p50"]
     os.makedirs(sys.argv[2], exist_ok=True)

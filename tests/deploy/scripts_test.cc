@@ -20,7 +20,8 @@ std::string Read(const std::string& path) {
   return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-const char* const kScripts[] = {"deploy/install-deps.sh", "deploy/quickstart.sh", "tests/run.sh", ".ci/run"};
+const char* const kScripts[] = {"deploy/install-deps.sh", "deploy/quickstart.sh", "tests/run.sh",
+                                "tests/sanitize_gpu.sh",  "tests/delays_gpu.sh",  ".ci/run"};
 
 TEST(ScriptsTest, Parse) {
   for (const char* script : kScripts) {
@@ -39,7 +40,8 @@ TEST(ScriptsTest, RefuseUnknownOptions) {
 }
 
 TEST(ScriptsTest, ExplainThemselves) {
-  for (const char* script : {"deploy/install-deps.sh", "deploy/quickstart.sh", "tests/run.sh"}) {
+  for (const char* script : {"deploy/install-deps.sh", "deploy/quickstart.sh", "tests/run.sh",
+                             "tests/sanitize_gpu.sh", "tests/delays_gpu.sh"}) {
     const ProcessResult result = RunProcess({"sh", script, "--help"});
     EXPECT_EQ(result.exit_code, 0) << script;
     EXPECT_THAT(result.out, HasSubstr(script));
@@ -68,6 +70,16 @@ TEST(PlotTest, DrawsALinePerModel) {
   EXPECT_THAT(Read(folder + "/latency_by_position.svg"),
               AllOf(HasSubstr(">m, batch 8</text>"), Not(HasSubstr("batch 1<"))))
       << "one point makes no line";
+
+  std::ofstream(lines)
+      << R"({"model":"models/a&b","precision":"f32","batch":1,"prompt_tokens":10,"decode_tokens_per_s":100,"decode_step_ms_p50":2}
+{"model":"models/a&b","precision":"f32","batch":8,"prompt_tokens":10,"decode_tokens_per_s":700,"decode_step_ms_p50":3}
+{"model":"models/a&b","precision":"bf16","batch":1,"prompt_tokens":10,"decode_tokens_per_s":200,"decode_step_ms_p50":1}
+{"model":"models/a&b","precision":"bf16","batch":8,"prompt_tokens":10,"decode_tokens_per_s":900,"decode_step_ms_p50":2}
+)";
+  ASSERT_EQ(RunProcess({"python3", "kernels/bench/plot_bench.py", lines, folder}).exit_code, 0);
+  EXPECT_THAT(Read(folder + "/tokens_by_batch.svg"),
+              AllOf(HasSubstr(">a&amp;b f32</text>"), HasSubstr(">a&amp;b bf16</text>")));
 
   std::ofstream(lines) << "no json\n";
   const ProcessResult refused = RunProcess({"python3", "kernels/bench/plot_bench.py", lines, folder});
