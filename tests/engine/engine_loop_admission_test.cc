@@ -180,7 +180,7 @@ TEST_P(EngineLoopAdmissionTest, AHundredthTurnComputesWhatTheFirstDid) {
 INSTANTIATE_TEST_SUITE_P(Ahead, EngineLoopAdmissionTest, kEveryAhead);
 
 // 20 slots have four wide ones.
-class NarrowStateTest : public testing::Test {
+class NarrowStateTest : public EachAhead {
  protected:
   static HarnessOptions Options() {
     HarnessOptions options;
@@ -197,11 +197,11 @@ class NarrowStateTest : public testing::Test {
     return wide.slots() - wide.free();
   }
 
-  LoopHarness harness_{
-      Options(), std::make_shared<OracleModel>(ForwardLimits(), OracleModel::Ahead::kLate, /*narrow=*/true)};
+  LoopHarness harness_{Options(),
+                       std::make_shared<OracleModel>(ForwardLimits(), GetParam(), /*narrow=*/true)};
 };
 
-TEST_F(NarrowStateTest, PromptsTakeTurnsInWideSlotsAndAllAreRead) {
+TEST_P(NarrowStateTest, PromptsTakeTurnsInWideSlotsAndAllAreRead) {
   std::vector<RequestTicket> tickets;
   std::vector<GenerationRequest> requests;
   for (uint32_t i = 0; i < 19; ++i) {
@@ -219,7 +219,7 @@ TEST_F(NarrowStateTest, PromptsTakeTurnsInWideSlotsAndAllAreRead) {
   EXPECT_EQ(WideUsed(), 0u);
 }
 
-TEST_F(NarrowStateTest, LongPromptsNeverKeepAShortOneWaiting) {
+TEST_P(NarrowStateTest, LongPromptsNeverKeepAShortOneWaiting) {
   std::vector<RequestTicket> long_ones;
   for (int i = 0; i < 10; ++i) long_ones.push_back(harness_.Submit(LongTurn(Prompt(4000), "", 2)));
   for (int i = 0; i < 5; ++i) harness_.Tick();
@@ -232,7 +232,7 @@ TEST_F(NarrowStateTest, LongPromptsNeverKeepAShortOneWaiting) {
   EXPECT_EQ(WideUsed(), 0u);
 }
 
-TEST_F(NarrowStateTest, ACancelledPromptGivesItsWideSlotBackAndLeavesTheSession) {
+TEST_P(NarrowStateTest, ACancelledPromptGivesItsWideSlotBackAndLeavesTheSession) {
   ASSERT_TRUE(harness_.Create({.id = kSession}).ok());
   ASSERT_TRUE(harness_.Run(LongTurn(Prompt(5), kSession, 3)).end->status.ok());
   const OracleState before = harness_.StateOf(kSession);
@@ -244,6 +244,8 @@ TEST_F(NarrowStateTest, ACancelledPromptGivesItsWideSlotBackAndLeavesTheSession)
   EXPECT_EQ(WideUsed(), 0u);
   EXPECT_EQ(harness_.StateOf(kSession), before);
 }
+
+INSTANTIATE_TEST_SUITE_P(Ahead, NarrowStateTest, kEveryAhead);
 
 }  // namespace
 }  // namespace mambad

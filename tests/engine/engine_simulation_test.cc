@@ -75,7 +75,6 @@ class Simulation {
 
   HarnessOptions Options() {
     HarnessOptions options;
-    options.ahead = static_cast<OracleModel::Ahead>(Below(3));
     options.engine.state_slots = static_cast<uint32_t>(3 + Below(10));
     options.engine.sessions_max =
         1 + static_cast<uint32_t>(Below(static_cast<int>(options.engine.state_slots) - 1));

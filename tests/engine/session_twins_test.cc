@@ -12,19 +12,21 @@ namespace mambad {
 namespace {
 
 constexpr int kNeighbours = 24;
+constexpr auto kEarly = OracleModel::Ahead::kEarly, kLate = OracleModel::Ahead::kLate;
 
 struct Case {
   const char* name;
   const char* model;  // a folder below the source tree; empty: the oracle
   int turns;
   StateDtype state_dtype = StateDtype::kF32;
+  OracleModel::Ahead ahead = OracleModel::Ahead::kNo;  // of the oracle
 };
 
 class SessionTwinsTest : public testing::TestWithParam<Case> {
  protected:
   static std::shared_ptr<Model> NewModel() {
     if (std::string(GetParam().model).empty()) {
-      return std::make_shared<OracleModel>(ForwardLimits(), OracleModel::Ahead::kLate,
+      return std::make_shared<OracleModel>(ForwardLimits(), GetParam().ahead,
                                            GetParam().state_dtype == StateDtype::kBf16);
     }
     LoadOptions options;
@@ -107,7 +109,11 @@ TEST_P(SessionTwinsTest, TurnsAreEqualWithNeighboursAndAlone) {
 
 INSTANTIATE_TEST_SUITE_P(
     Models, SessionTwinsTest,
-    testing::Values(Case{"Oracle", "", 300}, Case{"NarrowOracle", "", 300, StateDtype::kBf16},
+    testing::Values(Case{"Oracle", "", 300}, Case{"OracleEarly", "", 300, StateDtype::kF32, kEarly},
+                    Case{"OracleLate", "", 300, StateDtype::kF32, kLate},
+                    Case{"NarrowOracle", "", 300, StateDtype::kBf16},
+                    Case{"NarrowOracleEarly", "", 300, StateDtype::kBf16, kEarly},
+                    Case{"NarrowOracleLate", "", 300, StateDtype::kBf16, kLate},
                     Case{"Tales", "deploy/models/mamba-tales", 8},
                     Case{"NarrowTales", "deploy/models/mamba-tales", 8, StateDtype::kBf16}),
     [](const auto& info) { return std::string(info.param.name); });

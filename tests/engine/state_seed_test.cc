@@ -23,7 +23,7 @@ class StateSeedTest : public testing::Test {
  protected:
   static std::shared_ptr<Model> NewModel() {
     LoadOptions options;
-    options.model = std::string(MAMBAD_SOURCE_DIR "/deploy/models/mamba-tales");
+    options.model = std::string(MAMBAD_TEST_DATA "/models/tiny-mamba");
     options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
     options.limits = {.decode_rows = 8, .prompt_tokens = 64};
     options.state_dtype = StateDtype::kBf16;

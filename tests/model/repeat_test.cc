@@ -1,12 +1,14 @@
 // Decode steps and a prompt pass again and again from the same state: each time the same logits, draws and
 // pool, bit for bit, whatever the order that blocks and kernels happened to run in. Builds with
 // MAMBAD_RANDOM_DELAYS shake that order (tests/delays_gpu.sh).
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +16,7 @@
 #include "engine/model/mixer_model.h"
 #include "engine/model/random_weights.h"
 #include "gtest/gtest.h"
+#include "kernels/base/slots.h"
 #include "kernels/device/stream.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/test_device.h"
@@ -121,14 +124,43 @@ class RepeatTest : public testing::TestWithParam<Case> {
     }
     return batch;
   }
-  Batch Step(bool drawn) {
+  // Of the sessions from `first` on, which consume these.
+  Batch Step(const std::vector<uint32_t>& tokens, size_t first = 0) {
     Batch batch;
-    for (uint32_t row = 0; row < rows_; ++row) {
-      batch.decode_slots.push_back(SlotOf(row));
-      batch.decode_tokens.push_back(drawn ? kDrawnToken : static_cast<uint32_t>(random_() % kVocab));
-      batch.logits.push_back({LogitsSource::kDecodeRow, row, &sampling_[row]});
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      batch.decode_slots.push_back(SlotOf(first + i));
+      batch.decode_tokens.push_back(tokens[i]);
+      batch.logits.push_back({LogitsSource::kDecodeRow, static_cast<uint32_t>(i), &sampling_[first + i]});
     }
     return batch;
+  }
+  std::vector<uint32_t> AnyTokens() {
+    std::vector<uint32_t> tokens(rows_);
+    for (uint32_t& token : tokens) token = random_() % kVocab;
+    return tokens;
+  }
+  static std::vector<uint32_t> TokensOf(const std::vector<LogitsResult>& results) {
+    std::vector<uint32_t> tokens;
+    for (const LogitsResult& result : results) tokens.push_back(result.token);
+    return tokens;
+  }
+
+  // Every decoding session reads its first tokens.
+  void Begin() {
+    Outcome begun;
+    Forward(Prompts(0, std::vector<uint32_t>(rows_, kFirstTokens)), &begun);
+    ASSERT_TRUE(kernels::CopyOnDevice(*stream_, start_.data(), pool_.data(), pool_.bytes()).ok());
+    ASSERT_TRUE(stream_->Synchronize().ok());
+  }
+  void BeginAgain() {
+    ASSERT_TRUE(kernels::CopyOnDevice(*stream_, pool_.data(), start_.data(), pool_.bytes()).ok());
+    ASSERT_TRUE(stream_->Synchronize().ok());
+  }
+  // Until the next call.
+  std::span<const std::byte> ReadPool() {
+    EXPECT_TRUE(kernels::CopyToHost(*stream_, seen_.as<std::byte>(), pool_.data(), pool_.bytes()).ok());
+    EXPECT_TRUE(stream_->Synchronize().ok());
+    return {seen_.as<std::byte>(), seen_.bytes()};
   }
 
   void Keep(const std::vector<LogitsResult>& results, Outcome* outcome) {
@@ -148,13 +180,14 @@ class RepeatTest : public testing::TestWithParam<Case> {
     ASSERT_TRUE(status.ok()) << status;
     Keep(results_, outcome);
   }
-  // As many steps as may be under way at once.
-  void LaunchAhead(const Batch& batch, Outcome* outcome) {
-    for (int step = 0; step < kStepsAhead; ++step) ASSERT_TRUE(model_->Launch(batch, view()).ok());
-    for (int step = 0; step < kStepsAhead; ++step) {
-      ASSERT_TRUE(model_->Collect(&results_).ok());
-      Keep(results_, outcome);
-    }
+  // Both under way at once.
+  void Launch(const Batch& one, const Batch& next) {
+    ASSERT_TRUE(model_->Launch(one, view()).ok());
+    ASSERT_TRUE(model_->Launch(next, view()).ok());
+  }
+  void Collect(Outcome* outcome) {
+    ASSERT_TRUE(model_->Collect(&results_).ok());
+    Keep(results_, outcome);
   }
 
   std::unique_ptr<MixerModel> model_;
@@ -170,33 +203,75 @@ class RepeatTest : public testing::TestWithParam<Case> {
 };
 
 TEST_P(RepeatTest, TheSameStateGivesTheSameBits) {
-  Outcome begun;
-  Forward(Prompts(0, std::vector<uint32_t>(rows_, kFirstTokens)), &begun);
-  ASSERT_TRUE(kernels::CopyOnDevice(*stream_, start_.data(), pool_.data(), pool_.bytes()).ok());
-  const Batch first_step = Step(/*drawn=*/false), next_step = Step(/*drawn=*/true);
+  Begin();
+  const Batch first_step = Step(AnyTokens());
+  const Batch next_step = Step(std::vector<uint32_t>(rows_, kDrawnToken));
   const Batch prompts = Prompts(rows_, kPromptTokens);
   Outcome expected;
   std::vector<std::byte> expected_pool;
   for (int repeat = 0; repeat < Repeats() && !HasFailure(); ++repeat) {
     SCOPED_TRACE(repeat);
-    ASSERT_TRUE(kernels::CopyOnDevice(*stream_, pool_.data(), start_.data(), pool_.bytes()).ok());
-    ASSERT_TRUE(stream_->Synchronize().ok());
+    BeginAgain();
     Outcome outcome;
     Forward(first_step, &outcome);
-    if (model_->launches_max() >= kStepsAhead) LaunchAhead(next_step, &outcome);
+    if (model_->launches_max() >= kStepsAhead) {
+      Launch(next_step, next_step);
+      for (int step = 0; step < kStepsAhead; ++step) Collect(&outcome);
+    }
     Forward(prompts, &outcome);
-    ASSERT_TRUE(kernels::CopyToHost(*stream_, seen_.as<std::byte>(), pool_.data(), pool_.bytes()).ok());
-    ASSERT_TRUE(stream_->Synchronize().ok());
-    const auto* seen = seen_.as<std::byte>();
+    const std::span<const std::byte> pool = ReadPool();
     if (repeat == 0) {
       expected = outcome;
-      expected_pool.assign(seen, seen + seen_.bytes());
+      expected_pool.assign(pool.begin(), pool.end());
     }
     EXPECT_EQ(outcome.results, expected.results);
     EXPECT_TRUE(outcome == expected) << "logits differ";
-    EXPECT_EQ(std::memcmp(seen, expected_pool.data(), expected_pool.size()), 0) << "states differ";
+    EXPECT_TRUE(std::ranges::equal(pool, expected_pool)) << "states differ";
   }
   std::printf("[ REPEATS  ] %d, %s\n", Repeats(), model_->info().numerics_id.c_str());
+}
+
+// The device consumes what it drew itself, and retires the first of several rows by a stop.
+TEST_P(RepeatTest, TwoStepsUnderWayAreTwoStepsOneByOne) {
+  if (model_->launches_max() < kStepsAhead) GTEST_SKIP() << "this path does not run ahead";
+  Begin();
+  const Batch first_step = Step(AnyTokens());
+  const size_t stopped = rows_ > 1 ? 1 : 0;
+  const auto behind = [&](const std::vector<LogitsResult>& results, size_t rows) {
+    std::vector<uint32_t> tokens = TokensOf(results);
+    tokens.erase(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(rows));
+    return tokens;
+  };
+  Outcome one_by_one, first;
+  Forward(first_step, &first);
+  const uint32_t stop = results_[0].token;
+  Forward(Step(behind(results_, stopped), stopped), &one_by_one);
+  Forward(Step(TokensOf(results_), stopped), &one_by_one);
+  const std::span<const std::byte> pool = ReadPool();
+  const std::vector<std::byte> expected_pool(pool.begin(), pool.end());
+
+  BeginAgain();
+  Forward(first_step, &first);
+  Batch step = Step(std::vector<uint32_t>(rows_, kDrawnToken));
+  if (stopped > 0) {
+    step.stops = {stop};
+    step.stop_offsets.assign(rows_ + 1, 1);
+    step.stop_offsets[0] = 0;
+  }
+  Launch(step, Step(std::vector<uint32_t>(rows_ - stopped, kDrawnToken), stopped));
+  ASSERT_TRUE(model_->Collect(&results_).ok());
+  results_.erase(results_.begin(), results_.begin() + static_cast<ptrdiff_t>(stopped));
+  Outcome ahead;
+  Keep(results_, &ahead);
+  Collect(&ahead);
+  EXPECT_EQ(ahead.results, one_by_one.results);
+  EXPECT_TRUE(std::ranges::equal(ReadPool(), expected_pool)) << "states differ";
+  if (!layout_.narrow()) return;
+  for (size_t row = 0; row < rows_; ++row) {
+    kernels::RoundingKey key;
+    std::memcpy(&key, seen_.as<std::byte>() + SlotOf(row) * layout_.stride, sizeof(key));
+    EXPECT_EQ(key.position, kFirstTokens + 1 + (row < stopped ? 0 : kStepsAhead)) << "row " << row;
+  }
 }
 
 constexpr auto kNarrow = kernels::DType::kBf16;
