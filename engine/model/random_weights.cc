@@ -12,6 +12,7 @@
 #include "engine/model/digest.h"
 #include "kernels/base/dtype.h"
 #include "kernels/math/philox.h"
+#include "kernels/random_fill/random_fill.h"
 
 namespace mambad {
 namespace {
@@ -46,20 +47,10 @@ constexpr int kGeneration = 1;
 
 uint64_t KeyOf(std::string_view tensor) { return XXH3_64bits(tensor.data(), tensor.size()); }
 
+// One word a block.
 kernels::PhiloxWords Draw(uint64_t key, uint64_t block) {
   return kernels::Philox4x32({{static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), 0, 0}},
                              static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32));
-}
-
-// Elements [begin, end); begin is a multiple of 4.
-void FillUniform(uint64_t key, float bound, int64_t begin, int64_t end, uint16_t* out) {
-  const float scale = bound * 0x1p-31f;
-  for (int64_t i = begin; i < end; i += 4) {
-    const kernels::PhiloxWords words = Draw(key, static_cast<uint64_t>(i) / 4);
-    const int64_t count = std::min<int64_t>(4, end - i);
-    for (int64_t j = 0; j < count; ++j)
-      out[i + j] = FloatToBf16(static_cast<float>(static_cast<int32_t>(words.w[j])) * scale);
-  }
 }
 
 // The inverse of softplus at a log-uniform dt, as the authors initialise it.
@@ -105,25 +96,9 @@ absl::StatusOr<std::string> ShapeConfig(std::string_view name) {
 RandomWeights::RandomWeights(std::string shape_name, int64_t n_layer, kernels::ThreadPool* pool)
     : shape_name_(std::move(shape_name)), n_layer_(n_layer), pool_(pool) {}
 
-void RandomWeights::Fill(const TensorSpec& spec, uint16_t* out) const {
-  const uint64_t key = KeyOf(spec.name);
-  const int64_t count = spec.elements();
-  const int64_t fan_in = spec.shape.back();
-  float bound = 1.0f / std::sqrt(static_cast<float>(fan_in));
+std::optional<kernels::RandomFillArgs> RandomWeights::Uniform(const TensorSpec& spec) const {
+  float bound = 1.0f / std::sqrt(static_cast<float>(spec.shape.back()));
   switch (spec.init) {
-    case TensorInit::kOnes:
-      std::fill_n(out, count, FloatToBf16(1.0f));
-      return;
-    case TensorInit::kZeros:
-      std::fill_n(out, count, uint16_t{0});
-      return;
-    case TensorInit::kDecay:
-      for (int64_t i = 0; i < count; ++i)
-        out[i] = FloatToBf16(static_cast<float>(std::log(1.0 + static_cast<double>(i % fan_in))));
-      return;
-    case TensorInit::kDeltaBias:
-      FillDeltaBias(key, count, out);
-      return;
     case TensorInit::kEmbedding:
       bound = 0.02f * std::sqrt(3.0f);
       break;
@@ -132,11 +107,32 @@ void RandomWeights::Fill(const TensorSpec& spec, uint16_t* out) const {
       break;
     case TensorInit::kFanIn:
       break;
+    default:
+      return std::nullopt;
   }
-  pool_->Run([&](int worker, int workers) {
-    const kernels::Range range = kernels::Slice(count, /*unit=*/4, worker, workers);
-    FillUniform(key, bound, range.begin, range.end, out);
-  });
+  return kernels::RandomFillArgs{.key = KeyOf(spec.name), .bound = bound, .elements = spec.elements()};
+}
+
+void RandomWeights::Fill(const TensorSpec& spec, uint16_t* out) const {
+  const int64_t count = spec.elements();
+  if (std::optional<kernels::RandomFillArgs> uniform = Uniform(spec)) {
+    uniform->out = out;
+    return kernels::RandomFillOnHost(*pool_, *uniform);
+  }
+  switch (spec.init) {
+    case TensorInit::kOnes:
+      std::fill_n(out, count, FloatToBf16(1.0f));
+      break;
+    case TensorInit::kDecay:
+      for (int64_t i = 0; i < count; ++i)
+        out[i] = FloatToBf16(static_cast<float>(std::log(1.0 + static_cast<double>(i % spec.shape.back()))));
+      break;
+    case TensorInit::kDeltaBias:
+      FillDeltaBias(KeyOf(spec.name), count, out);
+      break;
+    default:  // kZeros
+      std::fill_n(out, count, uint16_t{0});
+  }
 }
 
 absl::StatusOr<HostTensor> RandomWeights::Load(const TensorSpec& spec) {

@@ -1,11 +1,10 @@
 // shape:NAME models: random weights of a published model's exact shape, made in memory from a fixed seed, for
 // benchmarks and load tests.
 //
-// Element i of a tensor is a function of (tensor, i) alone: Philox4x32-10 with the key XXH3-64(tensor name),
-// counter i / 4, word i % 4, taken as a signed integer w; the value is round_to_bf16(float(w) * (bound *
-// 2^-31)). Nothing else enters, so any device can make the same bits in any order. The few tensors that need
-// more than that (A_log, dt_proj.bias) are small and made on the host. All are exact in bf16: a shape counts
-// as a 16-bit checkpoint.
+// Element i of a tensor is a function of (tensor, i) alone: that of kernels/random_fill with the key
+// XXH3-64(tensor name). Nothing else enters, so any device makes the same bits in any order. The few tensors
+// that need more than that (A_log, dt_proj.bias) are small and made on the host. All are exact in bf16: a
+// shape counts as a 16-bit checkpoint.
 //
 // The rules of TensorInit keep every state bounded: A < 0 and the inputs of each layer are normed, so h stays
 // below |delta B x| / (1 - exp(delta A)) however long it runs.
@@ -14,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +37,7 @@ class RandomWeights : public WeightSource {
 
   absl::Status Check(const TensorSpec& spec) const override { return absl::OkStatus(); }
   absl::StatusOr<HostTensor> Load(const TensorSpec& spec) override;
+  std::optional<kernels::RandomFillArgs> Uniform(const TensorSpec& spec) const override;
   bool is_16_bit() const override { return true; }
   std::string digest() const override;
 

@@ -1,11 +1,13 @@
 #include "engine/model/weight_loader.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
+#include "kernels/random_fill/random_fill.h"
 
 namespace mambad {
 
@@ -14,16 +16,35 @@ void WeightLoader::Select(std::span<const TensorSpec> specs, std::string prefix)
   prefix_ = std::move(prefix);
 }
 
-absl::StatusOr<HostTensor> WeightLoader::Load(std::string_view name, const TensorSpec** spec) {
+// As the source knows it; *spec as the layer does.
+TensorSpec WeightLoader::Find(std::string_view name, const TensorSpec** spec) const {
   const auto found = std::find_if(specs_.begin(), specs_.end(),
                                   [&](const TensorSpec& candidate) { return candidate.name == name; });
   MAMBAD_CHECK(found != specs_.end());
   TensorSpec full = *found;
   full.name = prefix_ + full.name;
-  MAMBAD_ASSIGN_OR_RETURN(const HostTensor tensor, source_.Load(full));
   *spec = &*found;
+  return full;
+}
+
+absl::StatusOr<HostTensor> WeightLoader::Load(std::string_view name, const TensorSpec** spec) {
+  MAMBAD_ASSIGN_OR_RETURN(const HostTensor tensor, source_.Load(Find(name, spec)));
   if (loaded_) loaded_(tensor.elements);
   return tensor;
+}
+
+absl::StatusOr<HostTensor> WeightLoader::LoadToPack(std::string_view name, const TensorSpec** spec) {
+  std::optional<kernels::RandomFillArgs> uniform = source_.Uniform(Find(name, spec));
+  if (!device_.is_gpu() || !uniform) return Load(name, spec);
+  absl::StatusOr<kernels::DeviceBuffer> made =
+      device_.Allocate(static_cast<size_t>(uniform->elements) * sizeof(uint16_t), "staging");
+  if (!made.ok()) return Load(name, spec);  // which needs less room
+  made_ = *std::move(made);
+  uniform->out = made_.as<uint16_t>();
+  MAMBAD_RETURN_IF_ERROR(kernels::RandomFill(stream_, *uniform));
+  MAMBAD_RETURN_IF_ERROR(stream_.Synchronize());
+  if (loaded_) loaded_(uniform->elements);
+  return HostTensor{made_.data(), kernels::DType::kBf16, uniform->elements};
 }
 
 absl::StatusOr<std::vector<float>> WeightLoader::Floats(std::string_view name) {
@@ -53,10 +74,11 @@ absl::StatusOr<kernels::PackedLinear> WeightLoader::Matrix(std::string_view name
     MAMBAD_ASSIGN_OR_RETURN(bias_values, Floats(bias));
   }
   const TensorSpec* spec = nullptr;
-  MAMBAD_ASSIGN_OR_RETURN(const HostTensor tensor, Load(name, &spec));
+  MAMBAD_ASSIGN_OR_RETURN(const HostTensor tensor, LoadToPack(name, &spec));
   const kernels::LinearWeight weight{tensor.data, tensor.dtype, spec->shape[0], spec->shape[1],
                                      bias.empty() ? nullptr : bias_values.data()};
   MAMBAD_ASSIGN_OR_RETURN(kernels::PackedLinear packed, kernels::PackLinear(device_, weight, precision_));
+  made_ = kernels::DeviceBuffer();
   device_bytes_ += packed.bytes();
   read_bytes_ += packed.read_bytes();
   return packed;
@@ -64,10 +86,11 @@ absl::StatusOr<kernels::PackedLinear> WeightLoader::Matrix(std::string_view name
 
 absl::StatusOr<kernels::Embedding> WeightLoader::Table(std::string_view name) {
   const TensorSpec* spec = nullptr;
-  MAMBAD_ASSIGN_OR_RETURN(const HostTensor tensor, Load(name, &spec));
+  MAMBAD_ASSIGN_OR_RETURN(const HostTensor tensor, LoadToPack(name, &spec));
   const kernels::LinearWeight table{tensor.data, tensor.dtype, spec->shape[0], spec->shape[1], nullptr};
   MAMBAD_ASSIGN_OR_RETURN(kernels::Embedding embedding,
                           kernels::Embedding::Create(device_, table, precision_));
+  made_ = kernels::DeviceBuffer();
   device_bytes_ += embedding.bytes();
   return embedding;
 }

@@ -51,7 +51,10 @@ class WeightLoader {
   uint64_t read_bytes() const { return read_bytes_; }
 
  private:
+  TensorSpec Find(std::string_view name, const TensorSpec** spec) const;
   absl::StatusOr<HostTensor> Load(std::string_view name, const TensorSpec** spec);
+  // The same to be packed: what a GPU can make itself lies in its memory.
+  absl::StatusOr<HostTensor> LoadToPack(std::string_view name, const TensorSpec** spec);
 
   WeightSource& source_;
   kernels::Device& device_;
@@ -62,6 +65,7 @@ class WeightLoader {
   std::string prefix_;
   uint64_t device_bytes_ = 0;
   uint64_t read_bytes_ = 0;
+  kernels::DeviceBuffer made_;  // the tensor that the GPU has made, until it is packed
 };
 
 }  // namespace mambad

@@ -3,12 +3,14 @@
 #define MAMBAD_ENGINE_MODEL_WEIGHT_SOURCE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/base/dtype.h"
+#include "kernels/random_fill/random_fill_args.h"
 
 namespace mambad {
 
@@ -36,7 +38,7 @@ struct TensorSpec {
   }
 };
 
-// A tensor in host memory, row major, aligned to its elements.
+// A tensor in host memory (where WeightLoader says so, in a GPU's), row major, aligned to its elements.
 struct HostTensor {
   const void* data = nullptr;
   kernels::DType dtype = kernels::DType::kF32;
@@ -50,6 +52,8 @@ class WeightSource {
 
   // OK when Load could give the tensor: there, of that shape, of a floating-point type.
   virtual absl::Status Check(const TensorSpec& spec) const = 0;
+  // How a device makes the bits that Load gives (`out` is null); none: it cannot.
+  virtual std::optional<kernels::RandomFillArgs> Uniform(const TensorSpec&) const { return std::nullopt; }
   // Valid until the next Load. Every value is finite.
   virtual absl::StatusOr<HostTensor> Load(const TensorSpec& spec) = 0;
   // True when the big tensors have 16 bits: what --precision auto asks for.

@@ -23,8 +23,8 @@ namespace mambad::kernels {
 
 enum class WeightPrecision : std::uint8_t { kF32, kBf16 };
 
-// A weight in host memory. `data` is (rows, cols) row major; a row range of a larger matrix is a pointer to
-// its first row.
+// A weight in host memory, or `data` in that of the GPU which packs it. `data` is (rows, cols) row major; a
+// row range of a larger matrix is a pointer to its first row.
 struct LinearWeight {
   const void* data = nullptr;
   DType dtype = DType::kF32;
