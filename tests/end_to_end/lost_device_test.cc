@@ -65,10 +65,13 @@ grpc::Status ReadEndlessStream(const std::shared_ptr<grpc::Channel>& channel) {
   return reader->Finish();
 }
 
+// Of the device before it is lost: late enough that a machine under load has begun every stream.
+constexpr char kCalls[] = "20000";
+
 class LostDeviceTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(LostDeviceTest, EveryStreamHasItsStatusAndTheProcessEndsWith3) {
-  ServerProcess server(ServerProcess::Program{{MAMBAD_BINARY_DIR "/fake_gpu_server", GetParam(), "3000"}});
+  ServerProcess server(ServerProcess::Program{{MAMBAD_BINARY_DIR "/fake_gpu_server", GetParam(), kCalls}});
   ASSERT_TRUE(server.ready()) << server.process().Errors();
   const auto channel = grpc::CreateChannel(server.grpc_address(), grpc::InsecureChannelCredentials());
   HealthWatch watch(channel);
