@@ -207,6 +207,7 @@ bool Check() {
       {{72, 101, 32, 4, 66}, false, {90, 17, 100}},
       {{64, 88, 5, 2, 3}, true, {20, 9, 50}},
       {{48, 64, 100, 4, 4}, false, {20, 9, 37}},
+      {{96, 192, 16, 4, 80}, true, {1, 1, 2, 300, 2, 1, 17, 128}},
       {{48, 64, 200, 5, 4}, false, {12, 9, 40}},
       {{48, 64, 64, 1, 4}, false, {12, 9, 40}},
       {{768, 1536, 16, 4, 48}, false, {150, 20}},
@@ -364,11 +365,13 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
     const char* name;
     cudaError_t (LayerPromptPass::*step)() const;
     double flop;
-  } steps[] = {
-      {"norm", &LayerPromptPass::Norm, 0},        {"in_proj", &LayerPromptPass::InProj, 4.0 * m.D * m.M},
-      {"conv", &LayerPromptPass::Convolution, 0}, {"x_proj", &LayerPromptPass::XProj, 2.0 * m.D * (m.R + 32)},
-      {"dt_bc", &LayerPromptPass::DtBc, 0},       {"dt_proj", &LayerPromptPass::DtProj, 2.0 * m.D * m.R},
-      {"scan", &LayerPromptPass::Scan, 0},        {"out_proj", &LayerPromptPass::OutProj, 2.0 * m.D * m.M}};
+  } steps[] = {{"norm", &LayerPromptPass::Norm, 0},
+               {"in_proj", &LayerPromptPass::InProj, 4.0 * m.D * m.M},
+               {"conv+x_proj", &LayerPromptPass::ConvXProj, 2.0 * m.D * (m.R + 32)},
+               {"dt_bc", &LayerPromptPass::DtBc, 0},
+               {"dt_proj", &LayerPromptPass::DtProj, 2.0 * m.D * m.R},
+               {"scan", &LayerPromptPass::Scan, 0},
+               {"out_proj", &LayerPromptPass::OutProj, 2.0 * m.D * m.M}};
   double sum = 0;
   for (const auto& step : steps) {
     const double s = timed.Step(step.step);
@@ -408,33 +411,39 @@ void TimeScans() {
   }
 }
 
-// The Hopper product against the general one, bit for bit, on a large shape.
-void CompareProducts() {
+// Every tile of the Hopper product against the general one, bit for bit, on a large shape.
+bool CompareProducts() {
   const std::int64_t tokens = 1000, rows = 1030, cols = 2560;
   const CoreMatrices w = Cores(RandomPackedWeight(rows, cols, 0.02));
   const PackedWeight x = RandomPackedWeight(PaddedTokens(tokens), cols, 1);  // any bits do as token tiles
-  const std::size_t n = TileElements(tokens, rows);
-  float* out[2];
-  LinearPromptShape shape = MakeLinearPromptShape(w, x.data, tokens, 1);
-  for (int i = 0; i < 2; ++i) {
-    MUST(cudaMalloc(&out[i], n * 4));
-    MUST(cudaMemset(out[i], 0, n * 4));
-    const StoreSegments epilogue{out[i], PaddedTokens(tokens), static_cast<unsigned>(rows),
-                                 static_cast<unsigned>(tokens)};
-    if (i == 0) {
-      MUST(LinearPrompt(nullptr, w, x.data, tokens, epilogue));
-    } else {
-      MUST(LaunchKernel(nullptr, LinearPromptGeneral<StoreSegments>,
-                        {dim3(shape.token_tiles, (rows + 63) / 64, 1), 256}, shape, epilogue));
-    }
+  const std::size_t n = PaddedTokens(tokens) * rows;
+  float* out = nullptr;
+  MUST(cudaMalloc(&out, n * 4));
+  const StoreSegments epilogue{out, PaddedTokens(tokens), static_cast<unsigned>(rows),
+                               static_cast<unsigned>(tokens)};
+  const LinearPromptShape shape = MakeLinearPromptShape(w, x.data, tokens, 1);
+  const auto product = [&](const std::function<cudaError_t()>& launch) {
+    MUST(cudaMemset(out, 0xff, n * 4));
+    MUST(launch());
+    MUST(cudaDeviceSynchronize());
+    return Download(out, n);
+  };
+  const auto want = product([&] { return LaunchLinearPromptGeneral(nullptr, shape, w, epilogue); });
+  bool ok = true;
+  const auto compare = [&](const char* name, int columns, const std::vector<float>& got) {
+    std::size_t different = 0;
+    for (std::int64_t i = 0; i < tokens * rows; ++i) different += !(want[i] == got[i]);
+    ok = ok && different == 0;
+    std::printf("%s wgmma %s%d against mma.sync: %zu of %ld differ\n", different == 0 ? "ok  " : "FAIL", name,
+                columns, different, tokens * rows);
+  };
+  for (const PromptTile tile : kPromptTiles) {
+    compare(tile.tiles == 1 ? "128 x " : "256 x ", tile.columns,
+            product([&] { return LaunchPromptTile(nullptr, tile, shape, w, epilogue, PromptClusters()); }));
   }
-  MUST(cudaDeviceSynchronize());
-  const auto a = Download(out[0], n), b = Download(out[1], n);
-  std::size_t different = 0, zeros = 0;
-  for (std::int64_t i = 0; i < tokens * rows; ++i)
-    different += std::memcmp(&a[i], &b[i], 4) != 0, zeros += a[i] == 0;
-  std::printf("%s wgmma against mma.sync: %zu of %ld differ, %zu zeros\n", different == 0 ? "ok  " : "FAIL",
-              different, tokens * rows, zeros);
+  compare("short, 128 x ", 96,
+          product([&] { return ShortLinearPrompt(nullptr, w, x.data, tokens, epilogue); }));
+  return ok;
 }
 
 }  // namespace
@@ -452,8 +461,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (mode != "time") {
-    CompareProducts();
-    if (!Check()) return 1;
+    const bool same = CompareProducts();
+    if (!Check() || !same) return 1;
   }
   if (mode == "check") return 0;
   TimeModel({"130m", 768, 1536, 48, 24}, 1, 2048, 1.2e6);

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/base/prompt_rows.cuh"
+#include "kernels/device/hopper.cuh"
 #include "kernels/math/device_exp.cuh"
 
 namespace mambad::kernels {
@@ -106,6 +107,14 @@ struct AddToTokens {
       }
     }
   };
+  // The old values of a tile's row, which have left the L2 since the norm read them.
+  __device__ __forceinline__ void Prefetch(std::uint32_t token, std::uint32_t channel,
+                                           std::uint32_t columns) const {
+    if (token >= tokens) return;
+    const float* row = residual + static_cast<std::int64_t>(token) * channels;
+    const std::uint32_t end = channel + columns < channels ? channel + columns : channels;
+    for (; channel < end; channel += 32) PrefetchLine(row + channel);
+  }
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {
     return {*this, residual + static_cast<std::int64_t>(token) * channels,
             token < tokens && places[token].slot != kNoSlot};
