@@ -1,5 +1,5 @@
 // The prompt path of a Mamba layer on a GPU: proves it against a plain fp64 reference and against itself,
-// then times it. Arguments: check | time | both | profile.
+// then times it. Arguments: check | time | scans | both | profile.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -398,16 +398,22 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
 
 // The scan alone.
 void TimeScans() {
-  for (const std::int64_t chunks : {1, 4}) {
-    const Timed timed({"scan", 2560, 5120, 160, 6}, chunks, 2048 / chunks);
+  const struct {
+    TimedModel model;
+    std::int64_t chunks, length;
+  } shapes[] = {{{"130m", 768, 1536, 48, 6}, 1, 2048},   {{"130m", 768, 1536, 48, 6}, 8, 2048},
+                {{"1.4b", 2048, 4096, 128, 6}, 1, 2048}, {{"2.8b", 2560, 5120, 160, 6}, 1, 2048},
+                {{"2.8b", 2560, 5120, 160, 6}, 4, 512},  {{"2.8b", 2560, 5120, 160, 6}, 16, 512}};
+  for (const auto& s : shapes) {
+    const Timed timed(s.model, s.chunks, s.length);
     for (const auto& args : timed.layers) {
       MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
       MUST(MambaLayerPrompt(args, nullptr));
     }
-    const double s = timed.Step(&LayerPromptPass::Scan);
-    const double bound = 5120 * 16.0 * 2048 / (16.0 * 132 * 1.83e9);
-    std::printf("  scan %ld x %ld: %.2f us, %.0f%% of the bound\n", chunks, 2048 / chunks, s * 1e6,
-                100 * bound / s);
+    const double seconds = timed.Step(&LayerPromptPass::Scan);
+    const double bound = s.model.D * 16.0 * s.chunks * s.length / (16.0 * 132 * 1.83e9);
+    std::printf("  scan %s %ld x %ld: %.2f us, %.0f%% of the bound\n", s.model.name, s.chunks, s.length,
+                seconds * 1e6, 100 * bound / seconds);
   }
 }
 
@@ -453,8 +459,15 @@ int main(int argc, char** argv) {
   cudaDeviceProp device;
   MUST(cudaGetDeviceProperties(&device, 0));
   std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
-  if (mode == "profile") {  // one layer of 2.8b, twice, for a profiler
-    const Timed timed({"2.8b", 2560, 5120, 160, 2}, 1, 2048);
+  if (mode == "scans") {
+    TimeScans();
+    return 0;
+  }
+  if (mode == "profile") {  // one layer, twice, for a profiler: profile [MODEL [CHUNKS [TOKENS]]]
+    const bool small = argc > 2 && std::string(argv[2]) == "130m";
+    const TimedModel model =
+        small ? TimedModel{"130m", 768, 1536, 48, 2} : TimedModel{"2.8b", 2560, 5120, 160, 2};
+    const Timed timed(model, argc > 3 ? std::atoi(argv[3]) : 1, argc > 4 ? std::atoi(argv[4]) : 2048);
     MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, nullptr));
     for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, nullptr));
     MUST(cudaDeviceSynchronize());

@@ -1,7 +1,8 @@
 // The second stage of x_proj: adds the K segments in order, applies FalconMamba's weightless norms, and lays
 // dt out as bf16 token tiles (the input of dt_proj) and B and C as the scan reads them:
 //   [4 rows][B then C][padded N][4] fp32, rows as TokenPlace::bc_row counts them.
-// For N = 16 C is what that scan's tensor core product takes: rounded to tf32, in the order of Scan16CIndex.
+// or, for the scan of N = 16, as its tensor core products take them: rounded to tf32,
+//   [16 rows][B then C][256] by Scan16::BIndex and CIndex.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 
@@ -23,13 +24,8 @@ struct DtBcPrompt {
   std::int32_t state_size;    // N
   std::int32_t padded_state;  // N as the scan pads it
   float eps;                  // of the norms; negative: none
+  bool scan16;
 };
-
-__device__ __forceinline__ float RoundToTf32(float v) {
-  std::uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
-  return __uint_as_float(bits);
-}
 
 // In place, one part of the row in shared memory, by a warp.
 __device__ __forceinline__ void NormPart(float* part, int width, float eps) {
@@ -70,18 +66,26 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
     NormPart(b, args.state_size, args.eps);
     NormPart(c, args.state_size, args.eps);
   }
-  if (live) {
+  if (live && args.scan16) {
+    const int in_step = place.bc_row % Scan16::kStep, n = lane % 16;
+    float* out = args.bc + static_cast<std::int64_t>(place.bc_row / Scan16::kStep) * (2 * Scan16::kBcFloats);
+    if (lane < 16) {
+      out[Scan16::BIndex(in_step, n)] = RoundForTf32(b[n]);
+      // The chunk's last step may end with rows of no token: zeros.
+      if (token + 1 == args.tokens || args.places[token + 1].bc_row != place.bc_row + 1) {
+        for (int row = in_step + 1; row < Scan16::kStep; ++row) out[Scan16::BIndex(row, n)] = 0.0f;
+      }
+    } else {
+      out[Scan16::kBcFloats + Scan16::CIndex(in_step, n)] = RoundForTf32(c[n]);
+    }
+  } else if (live) {
     const int in_group = place.bc_row % 4;
     float* out = args.bc + static_cast<std::int64_t>(place.bc_row / 4) * 8 * args.padded_state;
     float* out_c = out + 4 * args.padded_state;
     for (int n = lane; n < args.padded_state; n += 32) {
       const bool exists = n < args.state_size;
       out[n * 4 + in_group] = exists ? b[n] : 0.0f;
-      if (args.state_size == 16) {
-        out_c[Scan16CIndex(in_group, n)] = RoundToTf32(c[n]);
-      } else {
-        out_c[n * 4 + in_group] = exists ? c[n] : 0.0f;
-      }
+      out_c[n * 4 + in_group] = exists ? c[n] : 0.0f;
     }
   }
   __syncthreads();

@@ -88,7 +88,8 @@ class LayerPromptPass {
                            Int(shape_.dt_rank),
                            Int(shape_.d_state),
                            Int(PaddedStateSize(shape_.d_state)),
-                           shape_.dt_bc_eps};
+                           shape_.dt_bc_eps,
+                           Scan16::Takes(shape_.d_state, shape_.d_inner)};
     const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
     return LaunchKernel(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
@@ -114,7 +115,7 @@ class LayerPromptPass {
                                    Int(shape_.d_inner),
                                    Int(shape_.d_state),
                                    Int(shape_.d_conv)};
-    return LaunchSelectiveScanPrompt(stream_, scan, args_.prompt.chunks);
+    return LaunchSelectiveScanPrompt(stream_, scan, tokens_, args_.prompt.chunks);
   }
   cudaError_t OutProj() const {
     return LinearPrompt(stream_, Cores(weights_.out_proj), scratch_.y, tokens_,

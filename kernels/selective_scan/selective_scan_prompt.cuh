@@ -54,6 +54,21 @@ struct ScanLayout {
 __device__ __forceinline__ void CopyAsync16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
 }
+// Without reading, zeros.
+__device__ __forceinline__ void CopyAsync16OrZeros(void* to, const void* from, bool read) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(to)), "l"(from),
+               "r"(read ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void CopyAsync4OrZeros(void* to, const void* from, bool read) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(to)), "l"(from),
+               "r"(read ? 4 : 0)
+               : "memory");
+}
+// Through L1, for what other warps read too.
+__device__ __forceinline__ void CopyAsync16Shared(void* to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
+}
 __device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
 __device__ __forceinline__ void WaitCopies() {
