@@ -12,13 +12,15 @@
 namespace mambad::kernels {
 
 struct DtBcPrompt {
+  static constexpr int kMaxSegments = 8;
+
   const float* segments;  // (segments, padded tokens, stride)
   const TokenPlace* places;
   __nv_bfloat16* dt;  // token tiles
   float* bc;
   std::int64_t token_blocks;
-  std::int32_t segment_count;
-  std::int32_t stride;
+  std::int32_t segment_count;  // at most kMaxSegments
+  std::int32_t stride;         // R + 2 N or more, a multiple of 4
   std::int32_t tokens;
   std::int32_t dt_rank;       // R
   std::int32_t state_size;    // N
@@ -34,29 +36,36 @@ __device__ __forceinline__ void NormPart(float* part, int width, float eps) {
   __syncwarp();
 }
 
-// Grid: token blocks; a warp takes a token. Shared: 8 rows of R + 2 N floats.
+// Grid: token blocks; a warp takes a token. Shared: 8 rows of `stride` floats.
 static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt args) {
-  extern __shared__ float sums[];
+  extern __shared__ __align__(16) float sums[];
   WaitForPreviousKernel();
   AllowNextKernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::int32_t token = blockIdx.x * 8 + warp;
-  const int width = args.dt_rank + 2 * args.state_size;
-  float* row = sums + warp * width;
+  float* row = sums + warp * args.stride;
   TokenPlace place{kNoSlot, 0, 0, 0};
   if (token < args.tokens) place = args.places[token];
   const bool live = place.slot != kNoSlot;
 
-  const std::int64_t segment_stride = args.token_blocks * 8 * args.stride;
-  const float* in = args.segments + static_cast<std::int64_t>(token) * args.stride;
-  for (int i = lane; i < width; i += 32) {
-    float sum = 0.0f;
-    if (live) {
-      sum = in[i];
-#pragma unroll 8
-      for (int s = 1; s < args.segment_count; ++s) sum = __fadd_rn(sum, in[s * segment_stride + i]);
+  const std::int64_t segment_quads = args.token_blocks * 2 * args.stride;
+  const float4* in =
+      reinterpret_cast<const float4*>(args.segments) + static_cast<std::int64_t>(token) * (args.stride / 4);
+  for (int i = lane; i < args.stride / 4; i += 32) {
+    float4 part[DtBcPrompt::kMaxSegments];  // all under way at once
+#pragma unroll
+    for (int s = 0; s < DtBcPrompt::kMaxSegments; ++s) {
+      part[s] = live && s < args.segment_count ? in[s * segment_quads + i] : float4{};
     }
-    row[i] = sum;
+    float4 sum = part[0];
+#pragma unroll
+    for (int s = 1; s < DtBcPrompt::kMaxSegments; ++s) {
+      if (s < args.segment_count) {
+        sum = {__fadd_rn(sum.x, part[s].x), __fadd_rn(sum.y, part[s].y), __fadd_rn(sum.z, part[s].z),
+               __fadd_rn(sum.w, part[s].w)};
+      }
+    }
+    reinterpret_cast<float4*>(row)[i] = sum;
   }
   __syncwarp();
   float* b = row + args.dt_rank;
@@ -91,7 +100,7 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
   __syncthreads();
   const int blocks = static_cast<int>(Slabs(args.dt_rank) * 8);
   for (int i = threadIdx.x; i < blocks * 8; i += 256) {  // (channel block, token)
-    const float* from = sums + i % 8 * width;
+    const float* from = sums + i % 8 * args.stride;
     Bf16x8 out;
 #pragma unroll
     for (int p = 0; p < 4; ++p) {

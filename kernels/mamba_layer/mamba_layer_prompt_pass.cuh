@@ -75,6 +75,7 @@ class LayerPromptPass {
     return ShortLinearPrompt(stream_, x_proj, scratch_.x, tokens_, segments, kXProjSegments);
   }
   cudaError_t DtBc() const {
+    static_assert(kXProjSegments <= DtBcPrompt::kMaxSegments);
     const LinearPromptShape x_proj =
         MakeLinearPromptShape(Cores(weights_.x_proj), nullptr, tokens_, kXProjSegments);
     const DtBcPrompt dt_bc{scratch_.segments,
@@ -90,7 +91,7 @@ class LayerPromptPass {
                            Int(PaddedStateSize(shape_.d_state)),
                            shape_.dt_bc_eps,
                            Scan16::Takes(shape_.d_state, shape_.d_inner)};
-    const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
+    const int shared = Int(8 * scratch_.segment_stride * sizeof(float));
     return LaunchKernel(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
   cudaError_t DtProj() const {
