@@ -47,7 +47,7 @@ struct StoreBf16 {
   }
 };
 
-// delta = softplus(product + bias), fp32 token tiles.
+// delta = softplus(product + bias), fp32 token tiles by DeltaIndex.
 struct StoreDelta {
   float* out;
   const float* bias;
@@ -66,13 +66,15 @@ struct StoreDelta {
       // First, and for channels past the end too: so the chains of several stores overlap.
       const float2 delta = {FastSoftplus(__fadd_rn(v0, bias.x)), FastSoftplus(__fadd_rn(v1, bias.y))};
       if (channel < to.channels) {
-        *reinterpret_cast<float2*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
-                                   channel % 8) = delta;
+        float* const at =
+            row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 + channel % 8 * 8;
+        at[0] = delta.x;
+        at[8] = delta.y;
       }
     }
   };
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {
-    return {*this, out + TileIndex(token_blocks, token, 0), token < tokens};
+    return {*this, out + DeltaIndex(token_blocks, token, 0), token < tokens};
   }
 };
 

@@ -2,7 +2,7 @@
 // dt out as bf16 token tiles (the input of dt_proj) and B and C as the scan reads them:
 //   [4 rows][B then C][padded N][4] fp32, rows as TokenPlace::bc_row counts them.
 // or, for the scan of N = 16, as its tensor core products take them: rounded to tf32,
-//   [16 rows][B then C][256] by Scan16::BIndex and CIndex.
+//   [16 rows][B then C][256] by Scan16::BIndex and CIndex, rows by Scan16::BcRow.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 
@@ -76,16 +76,24 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
     NormPart(c, args.state_size, args.eps);
   }
   if (live && args.scan16) {
-    const int in_step = place.bc_row % Scan16::kStep, n = lane % 16;
-    float* out = args.bc + static_cast<std::int64_t>(place.bc_row / Scan16::kStep) * (2 * Scan16::kBcFloats);
+    // Where place.bc_row would be if its chunk's rows began at the chunk's place in a step.
+    const std::int32_t at = place.bc_row + (token - place.position) % kBcAlign;
+    const int n = lane % 16;
+    const auto step = [&](int r) {
+      return args.bc + static_cast<std::int64_t>(r / Scan16::kStep) * (2 * Scan16::kBcFloats);
+    };
+    const auto b_at = [&](int r) -> float& { return step(r)[Scan16::BIndex(r % Scan16::kStep, n)]; };
     if (lane < 16) {
-      out[Scan16::BIndex(in_step, n)] = RoundForTf32(b[n]);
-      // The chunk's last step may end with rows of no token: zeros.
+      b_at(at) = RoundForTf32(b[n]);
+      // The chunk's first and last steps may have rows of no token: zeros.
+      if (place.position == 0) {
+        for (int other = at / Scan16::kStep * Scan16::kStep; other < at; ++other) b_at(other) = 0.0f;
+      }
       if (token + 1 == args.tokens || args.places[token + 1].bc_row != place.bc_row + 1) {
-        for (int row = in_step + 1; row < Scan16::kStep; ++row) out[Scan16::BIndex(row, n)] = 0.0f;
+        for (int other = at + 1; other % Scan16::kStep != 0; ++other) b_at(other) = 0.0f;
       }
     } else {
-      out[Scan16::kBcFloats + Scan16::CIndex(in_step, n)] = RoundForTf32(c[n]);
+      step(at)[Scan16::kBcFloats + Scan16::CIndex(at % Scan16::kStep, n)] = RoundForTf32(c[n]);
     }
   } else if (live) {
     const int in_group = place.bc_row % 4;

@@ -21,14 +21,16 @@ struct Scan16Plan {
 struct Scan16Tile {
   std::int32_t chunk;
   std::int32_t slot;
-  std::int32_t state;  // the slot that has its state
-  std::int32_t begin;  // its first token
-  std::int32_t length;
+  std::int32_t state;   // the slot that has its state
+  std::int32_t first;   // token of its first step
+  std::int32_t lead;    // tokens of that step before the chunk
+  std::int32_t length;  // of all, from `first` on
   std::int32_t channel;
 };
 
 // In shared memory, one for each block.
 struct Scan16Turns {
+  static constexpr int kStepTokens = 16;
   static constexpr int kMaxTiles = 32;
   static constexpr int kMaxTurns = 33;  // of a tile
 
@@ -41,16 +43,22 @@ struct Scan16Turns {
   __device__ void Fill(const Scan16Plan& plan, const std::int64_t* offsets, const std::int32_t* slot_index,
                        const std::int32_t* state_index) {
     if (threadIdx.x < kMaxTiles) {
-      const int index = blockIdx.x + threadIdx.x * gridDim.x;
-      Scan16Tile tile{0, kNoSlot, kNoSlot, 0, 0, 0};
-      if (index < plan.tiles) {
+      // Neighbours, which read the same B and C.
+      const std::int64_t block = blockIdx.x, blocks = gridDim.x;
+      const int first = static_cast<int>(block * plan.tiles / blocks);
+      const int end = static_cast<int>((block + 1) * plan.tiles / blocks);
+      const int index = first + static_cast<int>(threadIdx.x);
+      Scan16Tile tile{0, kNoSlot, kNoSlot, 0, 0, 0, 0};
+      if (index < end) {
         tile.chunk = index / plan.chunk_tiles;
         tile.channel = index % plan.chunk_tiles * 8;
         tile.slot = slot_index[tile.chunk];
         tile.state = state_index[tile.chunk];
-        const std::int64_t begin = offsets[tile.chunk], end = offsets[tile.chunk + 1];
-        tile.begin = static_cast<std::int32_t>(begin);
-        tile.length = tile.slot == kNoSlot ? 0 : static_cast<std::int32_t>(end - begin);
+        const std::int64_t begin = offsets[tile.chunk], chunk_end = offsets[tile.chunk + 1];
+        tile.lead = static_cast<std::int32_t>(begin % kStepTokens);
+        tile.first = static_cast<std::int32_t>(begin) - tile.lead;
+        const bool none = tile.slot == kNoSlot || begin == chunk_end;
+        tile.length = none ? 0 : static_cast<std::int32_t>(chunk_end) - tile.first;
       }
       tiles[threadIdx.x] = tile;
       done[threadIdx.x][0] = 0;

@@ -28,6 +28,23 @@ cudaError_t LaunchScan(cudaStream_t stream, const SelectiveScanPrompt& scan, std
   return LaunchKernel(stream, SelectiveScanPromptKernel<kLanes, kStates>, launch, scan);
 }
 
+// How many tokens a tile's turn has where a block scans `at_a_time` of its `share` of tiles: what takes
+// least, by chunks of equal length. A turn costs as much as kTurnTokens more.
+inline std::int64_t Scan16Turn(std::int64_t tokens, std::int64_t chunks, std::int64_t share,
+                               std::int64_t at_a_time) {
+  const std::int64_t all = RoundUp(tokens, Scan16::kStep) + Scan16::kStep;
+  if (share <= at_a_time) return all;
+  constexpr std::int64_t kTurnTokens = 32;
+  const std::int64_t length = (tokens + chunks - 1) / chunks;
+  std::int64_t best = all, best_cost = 0;
+  for (std::int64_t turns = 1; turns < Scan16Turns::kMaxTurns; ++turns) {
+    const std::int64_t turn = RoundUp((length + turns - 1) / turns, Scan16::kStep);
+    const std::int64_t cost = (share * turns + at_a_time - 1) / at_a_time * (turn + kTurnTokens);
+    if (best_cost == 0 || cost < best_cost) best = turn, best_cost = cost;
+  }
+  return std::max(best, RoundUp(tokens, 32 * Scan16::kStep) / 32);
+}
+
 // Every multiprocessor gets one block, which takes so much shared memory that none gets two, also when blocks
 // are placed while the kernel before still runs on some.
 inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& scan, std::int64_t tokens,
@@ -39,17 +56,17 @@ inline cudaError_t LaunchScan16(cudaStream_t stream, const SelectiveScanPrompt& 
       (tiles + multiprocessors * Scan16Turns::kMaxTiles - 1) / (multiprocessors * Scan16Turns::kMaxTiles);
   const std::int64_t blocks = std::min(tiles, rounds * multiprocessors);
   const std::int64_t share = (tiles + blocks - 1) / blocks;
-  const std::int64_t turn = std::max<std::int64_t>(256, RoundUp(tokens, 32 * Scan16::kStep) / 32);
-  const Scan16Plan plan{static_cast<std::int32_t>(tiles), static_cast<std::int32_t>(chunk_tiles),
-                        static_cast<std::int32_t>(turn)};
-  constexpr int kTilesAtATime = 8, kRing = 6;
+  constexpr int kTilesAtATime = 8, kRing = 4;
   // Whole pairs of tiles keep the four schedulers alike.
   const std::int64_t at_a_time = std::min<std::int64_t>(share < 4 ? share : share / 2 * 2, kTilesAtATime);
+  const Scan16Plan plan{static_cast<std::int32_t>(tiles), static_cast<std::int32_t>(chunk_tiles),
+                        static_cast<std::int32_t>(Scan16Turn(tokens, chunks, share, at_a_time))};
   constexpr std::int64_t kMoreThanHalf = 120 * 1024;
   const std::int64_t shared = RoundUp(sizeof(Scan16Turns), 16) + at_a_time * kRing * sizeof(Scan16Step);
-  const LaunchShape shape{dim3(static_cast<unsigned>(blocks)), static_cast<int>(at_a_time) * 2 * 32,
+  const LaunchShape shape{dim3(static_cast<unsigned>(blocks)),
+                          static_cast<int>(at_a_time) * Scan16::kWarps * 32,
                           static_cast<int>(std::max(shared, kMoreThanHalf))};
-  return LaunchKernel(stream, SelectiveScanPrompt16Kernel<2, kTilesAtATime, kRing>, shape, scan, plan);
+  return LaunchKernel(stream, SelectiveScanPrompt16Kernel<kTilesAtATime, kRing>, shape, scan, plan);
 }
 
 inline cudaError_t LaunchSelectiveScanPrompt(cudaStream_t stream, const SelectiveScanPrompt& scan,
