@@ -35,6 +35,12 @@ MAMBAD_LANE std::int64_t TileIndex(std::int64_t token_blocks, std::uint32_t toke
 // What a token adds to the index of (0, channel).
 MAMBAD_LANE std::uint32_t TokenOffset(std::uint32_t token) { return token / 8 * 512 + token % 8 * 8; }
 
+// The scan reads four tokens of a channel at once: delta's 8x8 blocks are [8 channels][8 tokens].
+MAMBAD_LANE std::int64_t DeltaIndex(std::int64_t token_blocks, std::uint32_t token, std::uint32_t channel) {
+  return TileIndex(token_blocks, token / 8 * 8 + channel % 8, channel / 8 * 8 + token % 8);
+}
+MAMBAD_LANE std::uint32_t DeltaTokenOffset(std::uint32_t token) { return token / 8 * 512 + token % 8; }
+
 }  // namespace mambad::kernels
 
 #endif  // MAMBAD_KERNELS_BASE_TOKEN_TILES_H_

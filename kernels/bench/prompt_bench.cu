@@ -1,5 +1,5 @@
 // The prompt path of a Mamba layer on a GPU: proves it against a plain fp64 reference and against itself,
-// then times it. Arguments: check | time | both | profile.
+// then times it. Arguments: check | time | scans | both | profile.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -207,6 +207,7 @@ bool Check() {
       {{72, 101, 32, 4, 66}, false, {90, 17, 100}},
       {{64, 88, 5, 2, 3}, true, {20, 9, 50}},
       {{48, 64, 100, 4, 4}, false, {20, 9, 37}},
+      {{96, 192, 16, 4, 80}, true, {1, 1, 2, 300, 2, 1, 17, 128}},
       {{48, 64, 200, 5, 4}, false, {12, 9, 40}},
       {{48, 64, 64, 1, 4}, false, {12, 9, 40}},
       {{768, 1536, 16, 4, 48}, false, {150, 20}},
@@ -364,11 +365,13 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
     const char* name;
     cudaError_t (LayerPromptPass::*step)() const;
     double flop;
-  } steps[] = {
-      {"norm", &LayerPromptPass::Norm, 0},        {"in_proj", &LayerPromptPass::InProj, 4.0 * m.D * m.M},
-      {"conv", &LayerPromptPass::Convolution, 0}, {"x_proj", &LayerPromptPass::XProj, 2.0 * m.D * (m.R + 32)},
-      {"dt_bc", &LayerPromptPass::DtBc, 0},       {"dt_proj", &LayerPromptPass::DtProj, 2.0 * m.D * m.R},
-      {"scan", &LayerPromptPass::Scan, 0},        {"out_proj", &LayerPromptPass::OutProj, 2.0 * m.D * m.M}};
+  } steps[] = {{"norm", &LayerPromptPass::Norm, 0},
+               {"in_proj", &LayerPromptPass::InProj, 4.0 * m.D * m.M},
+               {"conv+x_proj", &LayerPromptPass::ConvXProj, 2.0 * m.D * (m.R + 32)},
+               {"dt_bc", &LayerPromptPass::DtBc, 0},
+               {"dt_proj", &LayerPromptPass::DtProj, 2.0 * m.D * m.R},
+               {"scan", &LayerPromptPass::Scan, 0},
+               {"out_proj", &LayerPromptPass::OutProj, 2.0 * m.D * m.M}};
   double sum = 0;
   for (const auto& step : steps) {
     const double s = timed.Step(step.step);
@@ -395,46 +398,58 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
 
 // The scan alone.
 void TimeScans() {
-  for (const std::int64_t chunks : {1, 4}) {
-    const Timed timed({"scan", 2560, 5120, 160, 6}, chunks, 2048 / chunks);
+  const struct {
+    TimedModel model;
+    std::int64_t chunks, length;
+  } shapes[] = {{{"130m", 768, 1536, 48, 6}, 1, 2048},   {{"130m", 768, 1536, 48, 6}, 8, 2048},
+                {{"1.4b", 2048, 4096, 128, 6}, 1, 2048}, {{"2.8b", 2560, 5120, 160, 6}, 1, 2048},
+                {{"2.8b", 2560, 5120, 160, 6}, 4, 512},  {{"2.8b", 2560, 5120, 160, 6}, 16, 512}};
+  for (const auto& s : shapes) {
+    const Timed timed(s.model, s.chunks, s.length);
     for (const auto& args : timed.layers) {
       MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
       MUST(MambaLayerPrompt(args, nullptr));
     }
-    const double s = timed.Step(&LayerPromptPass::Scan);
-    const double bound = 5120 * 16.0 * 2048 / (16.0 * 132 * 1.83e9);
-    std::printf("  scan %ld x %ld: %.2f us, %.0f%% of the bound\n", chunks, 2048 / chunks, s * 1e6,
-                100 * bound / s);
+    const double seconds = timed.Step(&LayerPromptPass::Scan);
+    const double bound = s.model.D * 16.0 * s.chunks * s.length / (16.0 * 132 * 1.83e9);
+    std::printf("  scan %s %ld x %ld: %.2f us, %.0f%% of the bound\n", s.model.name, s.chunks, s.length,
+                seconds * 1e6, 100 * bound / seconds);
   }
 }
 
-// The Hopper product against the general one, bit for bit, on a large shape.
-void CompareProducts() {
+// Every tile of the Hopper product against the general one, bit for bit, on a large shape.
+bool CompareProducts() {
   const std::int64_t tokens = 1000, rows = 1030, cols = 2560;
   const CoreMatrices w = Cores(RandomPackedWeight(rows, cols, 0.02));
   const PackedWeight x = RandomPackedWeight(PaddedTokens(tokens), cols, 1);  // any bits do as token tiles
-  const std::size_t n = TileElements(tokens, rows);
-  float* out[2];
-  LinearPromptShape shape = MakeLinearPromptShape(w, x.data, tokens, 1);
-  for (int i = 0; i < 2; ++i) {
-    MUST(cudaMalloc(&out[i], n * 4));
-    MUST(cudaMemset(out[i], 0, n * 4));
-    const StoreSegments epilogue{out[i], PaddedTokens(tokens), static_cast<unsigned>(rows),
-                                 static_cast<unsigned>(tokens)};
-    if (i == 0) {
-      MUST(LinearPrompt(nullptr, w, x.data, tokens, epilogue));
-    } else {
-      MUST(LaunchKernel(nullptr, LinearPromptGeneral<StoreSegments>,
-                        {dim3(shape.token_tiles, (rows + 63) / 64, 1), 256}, shape, epilogue));
-    }
+  const std::size_t n = PaddedTokens(tokens) * rows;
+  float* out = nullptr;
+  MUST(cudaMalloc(&out, n * 4));
+  const StoreSegments epilogue{out, PaddedTokens(tokens), static_cast<unsigned>(rows),
+                               static_cast<unsigned>(tokens)};
+  const LinearPromptShape shape = MakeLinearPromptShape(w, x.data, tokens, 1);
+  const auto product = [&](const std::function<cudaError_t()>& launch) {
+    MUST(cudaMemset(out, 0xff, n * 4));
+    MUST(launch());
+    MUST(cudaDeviceSynchronize());
+    return Download(out, n);
+  };
+  const auto want = product([&] { return LaunchLinearPromptGeneral(nullptr, shape, w, epilogue); });
+  bool ok = true;
+  const auto compare = [&](const char* name, int columns, const std::vector<float>& got) {
+    std::size_t different = 0;
+    for (std::int64_t i = 0; i < tokens * rows; ++i) different += !(want[i] == got[i]);
+    ok = ok && different == 0;
+    std::printf("%s wgmma %s%d against mma.sync: %zu of %ld differ\n", different == 0 ? "ok  " : "FAIL", name,
+                columns, different, tokens * rows);
+  };
+  for (const PromptTile tile : kPromptTiles) {
+    compare(tile.tiles == 1 ? "128 x " : "256 x ", tile.columns,
+            product([&] { return LaunchPromptTile(nullptr, tile, shape, w, epilogue, PromptClusters()); }));
   }
-  MUST(cudaDeviceSynchronize());
-  const auto a = Download(out[0], n), b = Download(out[1], n);
-  std::size_t different = 0, zeros = 0;
-  for (std::int64_t i = 0; i < tokens * rows; ++i)
-    different += std::memcmp(&a[i], &b[i], 4) != 0, zeros += a[i] == 0;
-  std::printf("%s wgmma against mma.sync: %zu of %ld differ, %zu zeros\n", different == 0 ? "ok  " : "FAIL",
-              different, tokens * rows, zeros);
+  compare("short, 128 x ", 96,
+          product([&] { return ShortLinearPrompt(nullptr, w, x.data, tokens, epilogue); }));
+  return ok;
 }
 
 }  // namespace
@@ -444,16 +459,23 @@ int main(int argc, char** argv) {
   cudaDeviceProp device;
   MUST(cudaGetDeviceProperties(&device, 0));
   std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
-  if (mode == "profile") {  // one layer of 2.8b, twice, for a profiler
-    const Timed timed({"2.8b", 2560, 5120, 160, 2}, 1, 2048);
+  if (mode == "scans") {
+    TimeScans();
+    return 0;
+  }
+  if (mode == "profile") {  // one layer, twice, for a profiler: profile [MODEL [CHUNKS [TOKENS]]]
+    const bool small = argc > 2 && std::string(argv[2]) == "130m";
+    const TimedModel model =
+        small ? TimedModel{"130m", 768, 1536, 48, 2} : TimedModel{"2.8b", 2560, 5120, 160, 2};
+    const Timed timed(model, argc > 3 ? std::atoi(argv[3]) : 1, argc > 4 ? std::atoi(argv[4]) : 2048);
     MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, nullptr));
     for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, nullptr));
     MUST(cudaDeviceSynchronize());
     return 0;
   }
   if (mode != "time") {
-    CompareProducts();
-    if (!Check()) return 1;
+    const bool same = CompareProducts();
+    if (!Check() || !same) return 1;
   }
   if (mode == "check") return 0;
   TimeModel({"130m", 768, 1536, 48, 24}, 1, 2048, 1.2e6);

@@ -98,6 +98,28 @@ __device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, in
       : "memory");
 }
 
+// A contiguous copy out of shared memory, whose ordinary stores a fence.proxy.async must precede. A thread
+// commits and waits for its own: CommitStores makes a group of those since the last.
+__device__ __forceinline__ void BulkStore(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to),
+               "r"(SharedAddress(from)), "r"(bytes)
+               : "memory");
+}
+__device__ __forceinline__ void CommitStores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+// Until at most kPending groups still read shared memory, which must outlive them.
+template <int kPending>
+__device__ __forceinline__ void WaitStoresRead() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+
+// Into the L2, without waiting.
+__device__ __forceinline__ void BulkPrefetch(const void* from, int bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ void PrefetchLine(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
+}
+
 // True in one lane of a converged warp, which the compiler knows.
 __device__ __forceinline__ bool ElectOneLane() {
   std::uint32_t elected;

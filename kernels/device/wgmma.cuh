@@ -26,6 +26,16 @@ __device__ __forceinline__ void WgmmaWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// A warpgroup's registers a thread, in kernels whose launch bounds give them all to the block.
+template <int kCount>
+__device__ __forceinline__ void ReleaseRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
 // d (64 x kCols) = a (64 x 16) b (16 x kCols), plus d unless `start`. A thread's d[4 * block + 2 * half + i]
 // is row 16 * (warp % 4) + 8 * half + lane / 4 and column 8 * block + 2 * (lane % 4) + i.
 template <int kCols>

@@ -34,10 +34,11 @@ struct LinearPromptShape {
   }
 };
 
-// Hands the `kBlocks` 8x8 accumulator blocks of one of a lane's rows to the epilogue, a few at a time.
+// Hands the `kBlocks` 8x8 accumulator blocks of one of a lane's rows to the epilogue, as many at a
+// time as registers allow: every group waits for memory once.
 template <int kBlocks, class Row>
 __device__ __forceinline__ void StoreRow(const Row& row, std::uint32_t channel, const float* sum) {
-  constexpr int kGroup = kBlocks == 32 ? 4 : kBlocks % 8 == 0 ? 8 : kBlocks % 6 == 0 ? 6 : 5;
+  constexpr int kGroup = kBlocks == 32 ? 4 : kBlocks % 12 == 0 ? 6 : kBlocks <= 16 ? kBlocks : kBlocks / 2;
   static_assert(kBlocks % kGroup == 0);
 #pragma unroll
   for (int first = 0; first < kBlocks; first += kGroup) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/base/prompt_rows.cuh"
+#include "kernels/device/hopper.cuh"
 #include "kernels/math/device_exp.cuh"
 
 namespace mambad::kernels {
@@ -46,7 +47,7 @@ struct StoreBf16 {
   }
 };
 
-// delta = softplus(product + bias), fp32 token tiles.
+// delta = softplus(product + bias), fp32 token tiles by DeltaIndex.
 struct StoreDelta {
   float* out;
   const float* bias;
@@ -65,13 +66,15 @@ struct StoreDelta {
       // First, and for channels past the end too: so the chains of several stores overlap.
       const float2 delta = {FastSoftplus(__fadd_rn(v0, bias.x)), FastSoftplus(__fadd_rn(v1, bias.y))};
       if (channel < to.channels) {
-        *reinterpret_cast<float2*>(row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 +
-                                   channel % 8) = delta;
+        float* const at =
+            row + channel / 64 * (to.token_blocks * 512) + channel % 64 / 8 * 64 + channel % 8 * 8;
+        at[0] = delta.x;
+        at[8] = delta.y;
       }
     }
   };
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {
-    return {*this, out + TileIndex(token_blocks, token, 0), token < tokens};
+    return {*this, out + DeltaIndex(token_blocks, token, 0), token < tokens};
   }
 };
 
@@ -106,6 +109,14 @@ struct AddToTokens {
       }
     }
   };
+  // The old values of a tile's row, which have left the L2 since the norm read them.
+  __device__ __forceinline__ void Prefetch(std::uint32_t token, std::uint32_t channel,
+                                           std::uint32_t columns) const {
+    if (token >= tokens) return;
+    const float* row = residual + static_cast<std::int64_t>(token) * channels;
+    const std::uint32_t end = channel + columns < channels ? channel + columns : channels;
+    for (; channel < end; channel += 32) PrefetchLine(row + channel);
+  }
   __device__ __forceinline__ RowPlace Row(int, std::uint32_t token) const {
     return {*this, residual + static_cast<std::int64_t>(token) * channels,
             token < tokens && places[token].slot != kNoSlot};

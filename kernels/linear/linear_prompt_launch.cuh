@@ -1,4 +1,4 @@
-// Which kernel and tile a prompt product takes: one per weight, never from T.
+// Which kernel and tile a prompt product takes.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_LAUNCH_CUH_
 
@@ -13,20 +13,25 @@
 
 namespace mambad::kernels {
 
-inline constexpr int kPromptColumns[] = {256, 192, 160, 128, 96};
-// Up to this K (dt_proj's) two blocks share a multiprocessor.
-inline constexpr int kShortSlabs = 4;
+// A block's tile: token tiles x columns.
+struct PromptTile {
+  int tiles, columns;
+};
+inline constexpr PromptTile kPromptTiles[] = {{1, 256}, {1, 192}, {1, 160}, {1, 128},
+                                              {1, 96},  {2, 192}, {2, 160}, {2, 128}};
 
-// The width of a tile that wastes least at a prompt of 2,048 tokens: whole rounds of the clusters, each as
-// long as its tile is wide plus what filling and draining it costs.
-inline int PromptColumns(std::int64_t rows, int segments, int clusters) {
-  constexpr int kPairs = 2048 / kTokenTile / kClusterBlocks, kOverhead = 24;
-  int best = 0;
+// The tile that wastes least: whole rounds of the clusters, each as long as what a block reads of the weight
+// and of the activations (that many columns' worth), and a tenth more for wide blocks. All give the same
+// bits.
+inline PromptTile ChoosePromptTile(std::int64_t rows, std::int32_t token_tiles, int clusters) {
+  constexpr int kActivations = 256;
+  PromptTile best = {};
   std::int64_t best_cost = 0;
-  for (const int columns : kPromptColumns) {
-    const std::int64_t tiles = (rows + columns - 1) / columns * segments * kPairs;
-    const std::int64_t cost = (tiles + clusters - 1) / clusters * (columns + kOverhead);
-    if (best == 0 || cost < best_cost) best = columns, best_cost = cost;
+  for (const PromptTile tile : kPromptTiles) {
+    const int columns = tile.tiles * tile.columns;  // of a cluster
+    const std::int64_t tiles = (rows + columns - 1) / columns * ((token_tiles + 1) / 2);
+    const std::int64_t cost = (tiles + clusters - 1) / clusters * (columns + kActivations) * (9 + tile.tiles);
+    if (best.tiles == 0 || cost < best_cost) best = tile, best_cost = cost;
   }
   return best;
 }
@@ -45,44 +50,76 @@ inline LinearPromptShape MakeLinearPromptShape(const CoreMatrices& w, const void
   return shape;
 }
 
-template <int kCols, int kBlocks, class Epilogue>
+template <int kCols, int kTiles, int kBlocks, class Epilogue>
 cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shape, const CoreMatrices& w,
                                      const Epilogue& epilogue, int clusters) {
+  using Stages = LinearStages<kCols, kTiles, kBlocks>;
   shape.column_tiles = static_cast<std::int32_t>((w.rows + kCols - 1) / kCols);
-  const int tiles = (shape.token_tiles + 1) / kClusterBlocks * shape.segments * shape.column_tiles;
-  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), kLinearPromptThreads,
-                           LinearStages<kCols, kBlocks>::kSharedBytes, kClusterBlocks};
-  return LaunchKernel(stream, LinearPromptHopper<kCols, kBlocks, Epilogue>, launch, shape, epilogue);
+  const int column_groups = (shape.column_tiles + kTiles - 1) / kTiles;
+  const int tiles = (shape.token_tiles + 1) / 2 * shape.segments * column_groups;
+  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), Stages::kThreads,
+                           Stages::kSharedBytes, kClusterBlocks};
+  return LaunchKernel(stream, LinearPromptHopper<kCols, kTiles, kBlocks, Epilogue>, launch, shape, epilogue);
 }
 
-// y = x w^T for all `tokens` rows of x, handed to the epilogue. `segments` is a constant of the weight.
+template <class Epilogue>
+cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearPromptShape& shape,
+                             const CoreMatrices& w, const Epilogue& epilogue, int clusters) {
+  const auto launch = [&]<int kTiles, int kCols>() {
+    return LaunchLinearPromptHopper<kCols, kTiles, 1>(stream, shape, w, epilogue, clusters);
+  };
+  switch (tile.tiles * 1000 + tile.columns) {
+    case 1256:
+      return launch.template operator()<1, 256>();
+    case 1192:
+      return launch.template operator()<1, 192>();
+    case 1160:
+      return launch.template operator()<1, 160>();
+    case 1128:
+      return launch.template operator()<1, 128>();
+    case 2192:
+      return launch.template operator()<2, 192>();
+    case 2160:
+      return launch.template operator()<2, 160>();
+    case 2128:
+      return launch.template operator()<2, 128>();
+    default:
+      return launch.template operator()<1, 96>();
+  }
+}
+
+template <class Epilogue>
+cudaError_t LaunchLinearPromptGeneral(cudaStream_t stream, const LinearPromptShape& shape,
+                                      const CoreMatrices& w, const Epilogue& epilogue) {
+  const LaunchShape launch{
+      dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
+           shape.segments),
+      256};
+  return LaunchKernel(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
+}
+
+inline bool PromptHasWgmma() { return DeviceAttribute(cudaDevAttrComputeCapabilityMajor) == 9; }
+inline int PromptClusters() { return DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks; }
+
+// y = x w^T for all `tokens` rows of x, handed to the epilogue.
 template <class Epilogue>
 cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void* x, std::int64_t tokens,
-                         const Epilogue& epilogue, int segments = 1) {
-  LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
-  if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) {
-    const LaunchShape launch{
-        dim3(shape.token_tiles, static_cast<unsigned>((w.rows + kGeneralColumns - 1) / kGeneralColumns),
-             shape.segments),
-        256};
-    return LaunchKernel(stream, LinearPromptGeneral<Epilogue>, launch, shape, epilogue);
-  }
-  const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kClusterBlocks;
-  if (shape.slabs <= kShortSlabs) {
-    return LaunchLinearPromptHopper<96, 2>(stream, shape, w, epilogue, 2 * clusters);
-  }
-  switch (PromptColumns(w.rows, shape.segments, clusters)) {
-    case 256:
-      return LaunchLinearPromptHopper<256, 1>(stream, shape, w, epilogue, clusters);
-    case 192:
-      return LaunchLinearPromptHopper<192, 1>(stream, shape, w, epilogue, clusters);
-    case 160:
-      return LaunchLinearPromptHopper<160, 1>(stream, shape, w, epilogue, clusters);
-    case 128:
-      return LaunchLinearPromptHopper<128, 1>(stream, shape, w, epilogue, clusters);
-    default:
-      return LaunchLinearPromptHopper<96, 1>(stream, shape, w, epilogue, clusters);
-  }
+                         const Epilogue& epilogue) {
+  const LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, 1);
+  if (!PromptHasWgmma()) return LaunchLinearPromptGeneral(stream, shape, w, epilogue);
+  const int clusters = PromptClusters();
+  return LaunchPromptTile(stream, ChoosePromptTile(w.rows, shape.token_tiles, clusters), shape, w, epilogue,
+                          clusters);
+}
+
+// The same where K is short, or cut in `segments`, a constant of the weight: two blocks share a
+// multiprocessor, so that one's product hides the other's epilogue.
+template <class Epilogue>
+cudaError_t ShortLinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void* x, std::int64_t tokens,
+                              const Epilogue& epilogue, int segments = 1) {
+  const LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
+  if (!PromptHasWgmma()) return LaunchLinearPromptGeneral(stream, shape, w, epilogue);
+  return LaunchLinearPromptHopper<96, 1, 2>(stream, shape, w, epilogue, 2 * PromptClusters());
 }
 
 }  // namespace mambad::kernels

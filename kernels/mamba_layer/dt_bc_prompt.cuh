@@ -1,7 +1,8 @@
 // The second stage of x_proj: adds the K segments in order, applies FalconMamba's weightless norms, and lays
 // dt out as bf16 token tiles (the input of dt_proj) and B and C as the scan reads them:
 //   [4 rows][B then C][padded N][4] fp32, rows as TokenPlace::bc_row counts them.
-// For N = 16 C is what that scan's tensor core product takes: rounded to tf32, in the order of Scan16CIndex.
+// or, for the scan of N = 16, as its tensor core products take them: rounded to tf32,
+//   [16 rows][B then C][256] by Scan16::BIndex and CIndex, rows by Scan16::BcRow.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_DT_BC_PROMPT_CUH_
 
@@ -11,25 +12,22 @@
 namespace mambad::kernels {
 
 struct DtBcPrompt {
+  static constexpr int kMaxSegments = 8;
+
   const float* segments;  // (segments, padded tokens, stride)
   const TokenPlace* places;
   __nv_bfloat16* dt;  // token tiles
   float* bc;
   std::int64_t token_blocks;
-  std::int32_t segment_count;
-  std::int32_t stride;
+  std::int32_t segment_count;  // at most kMaxSegments
+  std::int32_t stride;         // R + 2 N or more, a multiple of 4
   std::int32_t tokens;
   std::int32_t dt_rank;       // R
   std::int32_t state_size;    // N
   std::int32_t padded_state;  // N as the scan pads it
   float eps;                  // of the norms; negative: none
+  bool scan16;
 };
-
-__device__ __forceinline__ float RoundToTf32(float v) {
-  std::uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
-  return __uint_as_float(bits);
-}
 
 // In place, one part of the row in shared memory, by a warp.
 __device__ __forceinline__ void NormPart(float* part, int width, float eps) {
@@ -38,29 +36,36 @@ __device__ __forceinline__ void NormPart(float* part, int width, float eps) {
   __syncwarp();
 }
 
-// Grid: token blocks; a warp takes a token. Shared: 8 rows of R + 2 N floats.
+// Grid: token blocks; a warp takes a token. Shared: 8 rows of `stride` floats.
 static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt args) {
-  extern __shared__ float sums[];
+  extern __shared__ __align__(16) float sums[];
   WaitForPreviousKernel();
   AllowNextKernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::int32_t token = blockIdx.x * 8 + warp;
-  const int width = args.dt_rank + 2 * args.state_size;
-  float* row = sums + warp * width;
+  float* row = sums + warp * args.stride;
   TokenPlace place{kNoSlot, 0, 0, 0};
   if (token < args.tokens) place = args.places[token];
   const bool live = place.slot != kNoSlot;
 
-  const std::int64_t segment_stride = args.token_blocks * 8 * args.stride;
-  const float* in = args.segments + static_cast<std::int64_t>(token) * args.stride;
-  for (int i = lane; i < width; i += 32) {
-    float sum = 0.0f;
-    if (live) {
-      sum = in[i];
-#pragma unroll 8
-      for (int s = 1; s < args.segment_count; ++s) sum = __fadd_rn(sum, in[s * segment_stride + i]);
+  const std::int64_t segment_quads = args.token_blocks * 2 * args.stride;
+  const float4* in =
+      reinterpret_cast<const float4*>(args.segments) + static_cast<std::int64_t>(token) * (args.stride / 4);
+  for (int i = lane; i < args.stride / 4; i += 32) {
+    float4 part[DtBcPrompt::kMaxSegments];  // all under way at once
+#pragma unroll
+    for (int s = 0; s < DtBcPrompt::kMaxSegments; ++s) {
+      part[s] = live && s < args.segment_count ? in[s * segment_quads + i] : float4{};
     }
-    row[i] = sum;
+    float4 sum = part[0];
+#pragma unroll
+    for (int s = 1; s < DtBcPrompt::kMaxSegments; ++s) {
+      if (s < args.segment_count) {
+        sum = {__fadd_rn(sum.x, part[s].x), __fadd_rn(sum.y, part[s].y), __fadd_rn(sum.z, part[s].z),
+               __fadd_rn(sum.w, part[s].w)};
+      }
+    }
+    reinterpret_cast<float4*>(row)[i] = sum;
   }
   __syncwarp();
   float* b = row + args.dt_rank;
@@ -70,24 +75,40 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
     NormPart(b, args.state_size, args.eps);
     NormPart(c, args.state_size, args.eps);
   }
-  if (live) {
+  if (live && args.scan16) {
+    // Where place.bc_row would be if its chunk's rows began at the chunk's place in a step.
+    const std::int32_t at = place.bc_row + (token - place.position) % kBcAlign;
+    const int n = lane % 16;
+    const auto step = [&](int r) {
+      return args.bc + static_cast<std::int64_t>(r / Scan16::kStep) * (2 * Scan16::kBcFloats);
+    };
+    const auto b_at = [&](int r) -> float& { return step(r)[Scan16::BIndex(r % Scan16::kStep, n)]; };
+    if (lane < 16) {
+      b_at(at) = RoundForTf32(b[n]);
+      // The chunk's first and last steps may have rows of no token: zeros.
+      if (place.position == 0) {
+        for (int other = at / Scan16::kStep * Scan16::kStep; other < at; ++other) b_at(other) = 0.0f;
+      }
+      if (token + 1 == args.tokens || args.places[token + 1].bc_row != place.bc_row + 1) {
+        for (int other = at + 1; other % Scan16::kStep != 0; ++other) b_at(other) = 0.0f;
+      }
+    } else {
+      step(at)[Scan16::kBcFloats + Scan16::CIndex(at % Scan16::kStep, n)] = RoundForTf32(c[n]);
+    }
+  } else if (live) {
     const int in_group = place.bc_row % 4;
     float* out = args.bc + static_cast<std::int64_t>(place.bc_row / 4) * 8 * args.padded_state;
     float* out_c = out + 4 * args.padded_state;
     for (int n = lane; n < args.padded_state; n += 32) {
       const bool exists = n < args.state_size;
       out[n * 4 + in_group] = exists ? b[n] : 0.0f;
-      if (args.state_size == 16) {
-        out_c[Scan16CIndex(in_group, n)] = RoundToTf32(c[n]);
-      } else {
-        out_c[n * 4 + in_group] = exists ? c[n] : 0.0f;
-      }
+      out_c[n * 4 + in_group] = exists ? c[n] : 0.0f;
     }
   }
   __syncthreads();
   const int blocks = static_cast<int>(Slabs(args.dt_rank) * 8);
   for (int i = threadIdx.x; i < blocks * 8; i += 256) {  // (channel block, token)
-    const float* from = sums + i % 8 * width;
+    const float* from = sums + i % 8 * args.stride;
     Bf16x8 out;
 #pragma unroll
     for (int p = 0; p < 4; ++p) {

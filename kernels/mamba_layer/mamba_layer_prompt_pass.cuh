@@ -11,6 +11,7 @@
 #include "kernels/linear/core_matrices.h"
 #include "kernels/linear/linear_prompt_epilogue.cuh"
 #include "kernels/linear/linear_prompt_launch.cuh"
+#include "kernels/mamba_layer/conv_x_proj_prompt.cuh"
 #include "kernels/mamba_layer/dt_bc_prompt.cuh"
 #include "kernels/mamba_layer/mamba_layer_prompt_workspace.cuh"
 #include "kernels/rms_norm/rms_norm_prompt.cuh"
@@ -31,9 +32,9 @@ class LayerPromptPass {
         stream_(stream) {}
 
   cudaError_t Run() const {
-    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::Convolution,
-                            &LayerPromptPass::XProj, &LayerPromptPass::DtBc, &LayerPromptPass::DtProj,
-                            &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
+    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::ConvXProj,
+                            &LayerPromptPass::DtBc, &LayerPromptPass::DtProj, &LayerPromptPass::Scan,
+                            &LayerPromptPass::OutProj}) {
       const cudaError_t error = (this->*step)();
       if (error != cudaSuccess) return error;
     }
@@ -56,23 +57,25 @@ class LayerPromptPass {
                         StoreBf16{scratch_.xz, weights_.in_bias, token_blocks_, Unsigned(tokens_),
                                   Unsigned(2 * shape_.d_inner)});
   }
-  cudaError_t Convolution() const {
+  cudaError_t ConvXProj() const {
     const CausalConv1dPrompt conv{scratch_.xz,        scratch_.x,      weights_.conv_weight,
                                   weights_.conv_bias, scratch_.places, DeviceSlots(args_.window),
                                   token_blocks_,      Int(tokens_),    Int(shape_.d_inner),
                                   Int(shape_.d_conv)};
+    const StoreSegments segments{scratch_.segments, token_blocks_ * 8, Unsigned(scratch_.segment_stride),
+                                 Unsigned(tokens_)};
+    const CoreMatrices x_proj = Cores(weights_.x_proj);
+    if (ConvXProjIsFused(conv.width, x_proj.rows)) {
+      return LaunchConvXProj(stream_, conv, x_proj, kXProjSegments, segments);
+    }
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
-    return LaunchKernel(stream_,
-                        shape_.d_conv == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>,
-                        launch, conv);
-  }
-  cudaError_t XProj() const {
-    return LinearPrompt(stream_, Cores(weights_.x_proj), scratch_.x, tokens_,
-                        StoreSegments{scratch_.segments, token_blocks_ * 8, Unsigned(scratch_.segment_stride),
-                                      Unsigned(tokens_)},
-                        kXProjSegments);
+    const auto kernel = conv.width == 4 ? CausalConv1dPromptKernel<4> : CausalConv1dPromptKernel<0>;
+    if (const cudaError_t error = LaunchKernel(stream_, kernel, launch, conv); error != cudaSuccess)
+      return error;
+    return ShortLinearPrompt(stream_, x_proj, scratch_.x, tokens_, segments, kXProjSegments);
   }
   cudaError_t DtBc() const {
+    static_assert(kXProjSegments <= DtBcPrompt::kMaxSegments);
     const LinearPromptShape x_proj =
         MakeLinearPromptShape(Cores(weights_.x_proj), nullptr, tokens_, kXProjSegments);
     const DtBcPrompt dt_bc{scratch_.segments,
@@ -86,14 +89,15 @@ class LayerPromptPass {
                            Int(shape_.dt_rank),
                            Int(shape_.d_state),
                            Int(PaddedStateSize(shape_.d_state)),
-                           shape_.dt_bc_eps};
-    const int shared = Int(8 * (shape_.dt_rank + 2 * shape_.d_state) * sizeof(float));
+                           shape_.dt_bc_eps,
+                           Scan16::Takes(shape_.d_state, shape_.d_inner)};
+    const int shared = Int(8 * scratch_.segment_stride * sizeof(float));
     return LaunchKernel(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
   cudaError_t DtProj() const {
-    return LinearPrompt(stream_, Cores(weights_.dt_proj), scratch_.dt, tokens_,
-                        StoreDelta{scratch_.delta, weights_.dt_bias, token_blocks_, Unsigned(tokens_),
-                                   Unsigned(shape_.d_inner)});
+    return ShortLinearPrompt(stream_, Cores(weights_.dt_proj), scratch_.dt, tokens_,
+                             StoreDelta{scratch_.delta, weights_.dt_bias, token_blocks_, Unsigned(tokens_),
+                                        Unsigned(shape_.d_inner)});
   }
   cudaError_t Scan() const {
     const SelectiveScanPrompt scan{scratch_.xz,
@@ -112,7 +116,7 @@ class LayerPromptPass {
                                    Int(shape_.d_inner),
                                    Int(shape_.d_state),
                                    Int(shape_.d_conv)};
-    return LaunchSelectiveScanPrompt(stream_, scan, args_.prompt.chunks);
+    return LaunchSelectiveScanPrompt(stream_, scan, tokens_, args_.prompt.chunks);
   }
   cudaError_t OutProj() const {
     return LinearPrompt(stream_, Cores(weights_.out_proj), scratch_.y, tokens_,

@@ -19,7 +19,7 @@ namespace mambad::kernels {
 struct SelectiveScanPrompt {
   const __nv_bfloat16* xz;  // tiles of in_proj's output: the window's inputs in channels [0, D), z in [D, 2D)
   const __nv_bfloat16* x;   // tiles, after convolution
-  const float* delta;       // fp32 tiles, after softplus
+  const float* delta;       // fp32 tiles by DeltaIndex, after softplus
   const float* bc;          // as mamba_layer/dt_bc_prompt.cuh lays it out
   const float* decay_log2;  // (N, D)
   const float* skip;        // (D)
@@ -53,6 +53,21 @@ struct ScanLayout {
 
 __device__ __forceinline__ void CopyAsync16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
+}
+// Without reading, zeros.
+__device__ __forceinline__ void CopyAsync16OrZeros(void* to, const void* from, bool read) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(to)), "l"(from),
+               "r"(read ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void CopyAsync4OrZeros(void* to, const void* from, bool read) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(to)), "l"(from),
+               "r"(read ? 4 : 0)
+               : "memory");
+}
+// Through L1, for what other warps read too.
+__device__ __forceinline__ void CopyAsync16Shared(void* to, const void* from) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
 }
 __device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>
@@ -230,7 +245,7 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
   };
   const __nv_bfloat16* x_column = args.x + TileIndex(args.token_blocks, 0, d);
   const __nv_bfloat16* z_column = args.xz + TileIndex(args.token_blocks, 0, args.channels + d);
-  const float* delta_column = args.delta + TileIndex(args.token_blocks, 0, d);
+  const float* delta_column = args.delta + DeltaIndex(args.token_blocks, 0, d);
   const bool stored = own < Slabs(args.channels) * kSlabChannels;
   __nv_bfloat16* y_column = args.y + TileIndex(args.token_blocks, 0, stored ? own : 0);
   ScanInput in[Layout::kSteps];
@@ -238,8 +253,9 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
 #pragma unroll
     for (int step = 0; step < Layout::kSteps; ++step) {
       const int position = tile * Layout::kTile + step * kLanes + it.j;
-      const std::uint32_t at = TokenOffset(static_cast<std::uint32_t>(begin) + min(position, length - 1));
-      in[step] = {LoadBits(x_column + at), LoadBits(z_column + at), delta_column[at]};
+      const std::uint32_t token = static_cast<std::uint32_t>(begin) + min(position, length - 1);
+      const std::uint32_t at = TokenOffset(token);
+      in[step] = {LoadBits(x_column + at), LoadBits(z_column + at), delta_column[DeltaTokenOffset(token)]};
     }
   };
 #pragma unroll
