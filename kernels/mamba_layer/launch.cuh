@@ -75,7 +75,9 @@ const char* LaunchWide(void* stream, const ProductArgs& args, const Output& outp
   constexpr int kShare = 104, kAll = 200;  // KB: two blocks a multiprocessor, or one
   const int blocks =
       args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
-  if (blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount))
+  // A cluster lies in one GPC, and those have unlike numbers of multiprocessors: of an H100's 132, clusters
+  // of 4 or 8 with one block each find room on 120.
+  if (blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount) * 10 / 11)
     return LaunchWideIn<kColumns, kAll>(stream, args, output);
   return LaunchWideIn<kColumns, kShare>(stream, args, output);
 }
