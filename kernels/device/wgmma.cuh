@@ -26,6 +26,16 @@ __device__ __forceinline__ void WgmmaWait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// A warpgroup's registers a thread, in kernels whose launch bounds give them all to the block.
+template <int kCount>
+__device__ __forceinline__ void ReleaseRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+template <int kCount>
+__device__ __forceinline__ void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+}
+
 // d (64 x kCols) = a (64 x 16) b (16 x kCols), plus d unless `start`. A thread's d[4 * block + 2 * half + i]
 // is row 16 * (warp % 4) + 8 * half + lane / 4 and column 8 * block + 2 * (lane % 4) + i.
 template <int kCols>
@@ -42,6 +52,9 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
 #define MAMBAD_TEXT_32 \
   MAMBAD_TEXT_16       \
   ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define MAMBAD_TEXT_40 \
+  MAMBAD_TEXT_32       \
+  ", %32, %33, %34, %35, %36, %37, %38, %39"
 #define MAMBAD_TEXT_48 \
   MAMBAD_TEXT_32       \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
@@ -63,6 +76,7 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define MAMBAD_D16(i) MAMBAD_D8(i), MAMBAD_D8(i + 8)
 #define MAMBAD_D32(i) MAMBAD_D16(i), MAMBAD_D16(i + 16)
+#define MAMBAD_D40(i) MAMBAD_D32(i), MAMBAD_D8(i + 32)
 #define MAMBAD_D48(i) MAMBAD_D32(i), MAMBAD_D16(i + 32)
 #define MAMBAD_D64(i) MAMBAD_D32(i), MAMBAD_D32(i + 32)
 #define MAMBAD_D80(i) MAMBAD_D64(i), MAMBAD_D16(i + 64)
@@ -91,6 +105,7 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
 MAMBAD_WGMMA(16, 8, 8, 9, 10)
 MAMBAD_WGMMA(32, 16, 16, 17, 18)
 MAMBAD_WGMMA(64, 32, 32, 33, 34)
+MAMBAD_WGMMA(80, 40, 40, 41, 42)
 MAMBAD_WGMMA(96, 48, 48, 49, 50)
 MAMBAD_WGMMA(128, 64, 64, 65, 66)
 MAMBAD_WGMMA(160, 80, 80, 81, 82)
@@ -104,6 +119,8 @@ MAMBAD_WGMMA(256, 128, 128, 129, 130)
 #undef MAMBAD_D16
 #undef MAMBAD_TEXT_32
 #undef MAMBAD_D32
+#undef MAMBAD_TEXT_40
+#undef MAMBAD_D40
 #undef MAMBAD_TEXT_48
 #undef MAMBAD_D48
 #undef MAMBAD_TEXT_64
