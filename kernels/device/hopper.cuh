@@ -86,6 +86,23 @@ __device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, 
       : "memory");
 }
 
+// For what is read once: first to leave the L2.
+__device__ __forceinline__ std::uint64_t EvictFirst() {
+  std::uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ void BulkCopy(void* to, const void* from, int bytes, std::uint64_t* barrier,
+                                         std::uint64_t policy) {
+  DelayAtRandom<DelayAt::kCopy, 16>();
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, "
+      "[%3], "
+      "%4;" ::"r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+
 // The same into one place of every block in `mask`, each counting at its own barrier.
 __device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes,
                                                   std::uint64_t* barrier, std::uint16_t mask) {
@@ -95,6 +112,17 @@ __device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, in
       "[%3], "
       "%4;" ::"r"(SharedAddress(to)),
       "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "h"(mask)
+      : "memory");
+}
+
+__device__ __forceinline__ void BulkCopyMulticast(void* to, const void* from, int bytes,
+                                                  std::uint64_t* barrier, std::uint16_t mask,
+                                                  std::uint64_t policy) {
+  DelayAtRandom<DelayAt::kCopy, 16>();
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster.L2::cache_hint "
+      "[%0], [%1], %2, [%3], %4, %5;" ::"r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "h"(mask), "l"(policy)
       : "memory");
 }
 

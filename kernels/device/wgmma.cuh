@@ -52,6 +52,9 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
 #define MAMBAD_TEXT_32 \
   MAMBAD_TEXT_16       \
   ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define MAMBAD_TEXT_40 \
+  MAMBAD_TEXT_32       \
+  ", %32, %33, %34, %35, %36, %37, %38, %39"
 #define MAMBAD_TEXT_48 \
   MAMBAD_TEXT_32       \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
@@ -73,6 +76,7 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define MAMBAD_D16(i) MAMBAD_D8(i), MAMBAD_D8(i + 8)
 #define MAMBAD_D32(i) MAMBAD_D16(i), MAMBAD_D16(i + 16)
+#define MAMBAD_D40(i) MAMBAD_D32(i), MAMBAD_D8(i + 32)
 #define MAMBAD_D48(i) MAMBAD_D32(i), MAMBAD_D16(i + 32)
 #define MAMBAD_D64(i) MAMBAD_D32(i), MAMBAD_D32(i + 32)
 #define MAMBAD_D80(i) MAMBAD_D64(i), MAMBAD_D16(i + 64)
@@ -101,6 +105,7 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
 MAMBAD_WGMMA(16, 8, 8, 9, 10)
 MAMBAD_WGMMA(32, 16, 16, 17, 18)
 MAMBAD_WGMMA(64, 32, 32, 33, 34)
+MAMBAD_WGMMA(80, 40, 40, 41, 42)
 MAMBAD_WGMMA(96, 48, 48, 49, 50)
 MAMBAD_WGMMA(128, 64, 64, 65, 66)
 MAMBAD_WGMMA(160, 80, 80, 81, 82)
@@ -114,6 +119,8 @@ MAMBAD_WGMMA(256, 128, 128, 129, 130)
 #undef MAMBAD_D16
 #undef MAMBAD_TEXT_32
 #undef MAMBAD_D32
+#undef MAMBAD_TEXT_40
+#undef MAMBAD_D40
 #undef MAMBAD_TEXT_48
 #undef MAMBAD_D48
 #undef MAMBAD_TEXT_64

@@ -16,6 +16,11 @@ __device__ __forceinline__ void BarrierInitFence() {
   asm volatile("fence.proxy.async;" ::: "memory");
 }
 
+// One arrival at a barrier of this block.
+__device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
+}
+
 // bar.sync among `threads` of the block; barrier 0 is __syncthreads.
 __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");

@@ -10,6 +10,7 @@
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
 #include "kernels/mamba_layer/product_args.h"
+#include "kernels/mamba_layer/whole_product.cuh"
 #include "kernels/mamba_layer/wide_product.cuh"
 
 namespace mambad::kernels {
@@ -75,7 +76,9 @@ const char* LaunchWide(void* stream, const ProductArgs& args, const Output& outp
   constexpr int kShare = 104, kAll = 200;  // KB: two blocks a multiprocessor, or one
   const int blocks =
       args.segments * ((args.columns + kColumns - 1) / kColumns) * ((args.rows + kTileRows - 1) / kTileRows);
-  if (blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount))
+  // A cluster lies in one GPC, and those have unlike numbers of multiprocessors: of an H100's 132, clusters
+  // of 4 or 8 with one block each find room on 120.
+  if (blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount) * 10 / 11)
     return LaunchWideIn<kColumns, kAll>(stream, args, output);
   return LaunchWideIn<kColumns, kShare>(stream, args, output);
 }
@@ -107,6 +110,60 @@ inline ProductArgs ArgsOf(const PackedWeight& weight, const std::uint16_t* x, in
           .tiles = 1};
 }
 
+// The tile of the whole product: rows of W a block takes, 0 where too many multiprocessors would idle; and
+// what the blocks of a cluster share.
+struct WholeTileChoice {
+  int rows;
+  bool shares_x;
+};
+
+// The tile that takes least time: whole rounds of the clusters, each as long as what a block reads of L2.
+inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
+  constexpr int kColumns = kWholeColumns, kLeastPercent = 70;
+  WholeTileChoice best = {0, rows <= kColumns};
+  if (rows <= kColumns / 2) return best;
+  const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kWholeBlocks;
+  const int across = (rows + kColumns * kWholeBlocks - 1) / (kColumns * kWholeBlocks);
+  int least = 0;
+  for (const int tile : {64, 80, 96, 128, 160}) {
+    if (best.shares_x ? tile == 96 || tile == 160 : tile < 96) continue;  // not built
+    const int tiles = (weight.rows + tile - 1) / tile;
+    const int work = best.shares_x ? (tiles + kWholeBlocks - 1) / kWholeBlocks : tiles * across;
+    const int rounds = (work + clusters - 1) / clusters;
+    if (work * 100 < rounds * clusters * kLeastPercent) continue;
+    const int time = rounds * (best.shares_x ? tile + kColumns / 2 : kColumns + tile / 2);
+    if (least == 0 || time < least) least = time, best.rows = tile;
+  }
+  return best;
+}
+
+template <int kRows, bool kSharesX, class Output>
+const char* LaunchWholeTiles(void* stream, const ProductArgs& args, const Output& output) {
+  using Shape = WholeShape<kRows, kSharesX, Output>;
+  const int across = WholeTile<Shape>::Across(args);
+  const int fitting = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kWholeBlocks / across * across;
+  const int clusters = std::min(WholeTile<Shape>::Count(args), std::max(fitting, across));
+  return Launch(stream, WholeProduct<Shape, Output>,
+                {.grid = dim3(clusters * kWholeBlocks),
+                 .threads = Shape::kThreads,
+                 .shared_bytes = Shape::kSharedBytes,
+                 .cluster = kWholeBlocks},
+                args, output);
+}
+
+template <class Output>
+const char* LaunchWhole(void* stream, const WholeTileChoice& tile, const ProductArgs& args,
+                        const Output& output) {
+  if (tile.shares_x) {
+    if (tile.rows == 64) return LaunchWholeTiles<64, true>(stream, args, output);
+    if (tile.rows == 80) return LaunchWholeTiles<80, true>(stream, args, output);
+    return LaunchWholeTiles<128, true>(stream, args, output);
+  }
+  if (tile.rows == 96) return LaunchWholeTiles<96, false>(stream, args, output);
+  if (tile.rows == 128) return LaunchWholeTiles<128, false>(stream, args, output);
+  return LaunchWholeTiles<160, false>(stream, args, output);
+}
+
 // output(x weight^T) for 1, 2, 4 or 8 rows of x.
 template <class Output>
 const char* LaunchNarrowProduct(void* stream, const PackedWeight& weight, const std::uint16_t* x, int rows,
@@ -124,6 +181,10 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
                           const Output& output) {
   if (rows <= kMaxNarrowRows) return LaunchNarrowProduct(stream, weight, x, rows, output);
   const ProductArgs args = ArgsOf(weight, x, rows);
+  if constexpr (Output::kHasRows) {
+    const WholeTileChoice tile = ChooseWholeTile(weight, rows);
+    if (tile.rows > 0) return LaunchWhole(stream, tile, args, output);
+  }
   switch (WideColumns(weight, rows)) {
     case 16:
       return LaunchWide<16>(stream, args, output);

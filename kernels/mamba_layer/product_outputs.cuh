@@ -11,8 +11,17 @@
 //   LoadSlot(m, b, operands)   the part of the operands that no kernel of the same step writes before
 //   LoadFresh(m, b, operands)  the rest
 //   Apply(m, b, inside, sum, scale, constants, operands)
-//                              called by whole warps in lane order of quads, 4 lanes a 16-channel block;
-//                              `inside` is false past the last channel or row
+//                              called by whole warps in lane order of quads, 4 lanes a 16-channel block and,
+//                              above 8 rows, a warp 128 channels; `inside` is false past the last channel
+//                              or row
+// One that the whole product takes (kHasRows) also lets a thread stay with a row. Parts are halves of the
+// channels where kParts is 2, with m counted within the part:
+//   Row, RowAt(b, inside), Lives(row)      where row b lies; whether it is there and has a slot
+//   PrefetchRow(row, m, count)             brings to L2 what LoadRow will read of part 0
+//   LoadRow<part>(row, m, operands)
+//   kConstants, Constant(i, part, m)       where constant i of four channels lies; null: zeros, or not used
+//   ApplyRow<part>(row, m, sum, scale, constants, stride, operands)
+//                                          constants lie `stride` floats apart
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 
@@ -48,6 +57,8 @@ template <bool kFoldsXProj>
 struct ConvAndGate {
   static constexpr bool kScaled = true;
   static constexpr bool kFolds = kFoldsXProj;
+  static constexpr bool kHasRows = true;
+  static constexpr int kParts = 2;
   NormedRows norm;
   const float* bias;         // (2 D), or null
   const float* conv_weight;  // (K, D)
@@ -70,6 +81,10 @@ struct ConvAndGate {
     int slot;
     float4 window[kMaxStepConvWidth - 1];
   };
+  struct Row {
+    float* window;    // null without a slot
+    std::int64_t at;  // of the row's first channel in x and gate
+  };
 
   __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
     constants.bias = bias != nullptr ? Load4(bias + m) : float4{};
@@ -88,12 +103,7 @@ struct ConvAndGate {
   __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
     if (m >= channels || operands.slot == kNoSlot) return;
-    const float* from = SlotData(window, operands.slot) + m;
-#pragma unroll
-    for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
-      if (k < conv_width - 1)
-        operands.window[k] = __ldcs(reinterpret_cast<const float4*>(from + k * channels));
-    }
+    LoadWindow(SlotData(window, operands.slot) + m, operands);
   }
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
@@ -101,23 +111,80 @@ struct ConvAndGate {
                                         const Constants& constants, const Operands& operands,
                                         uint2* quad = nullptr) const {
     if (!inside || operands.slot == kNoSlot) return;
-    sum = Scaled(sum, scale);
-    if (bias != nullptr) sum = AddEach(sum, constants.bias);
     if (m >= channels) {
-      StoreBf16(gate + layout.Index(b, m - channels), SiluEach(sum));
+      StoreGate(layout.Index(b, m - channels), sum, scale, constants);
     } else {
-      const uint2 bits = Bf16Bits(Convolve(m, sum, constants, operands));
+      const uint2 bits =
+          StoreConv(SlotData(window, operands.slot) + m, layout.Index(b, m), sum, scale, constants, operands);
       if constexpr (kFolds) *quad = bits;
-      *reinterpret_cast<uint2*>(x + layout.Index(b, m)) = bits;
     }
   }
 
-  __device__ __forceinline__ float4 Convolve(int m, float4 input, const Constants& constants,
+  // Part 0 is the convolution, part 1 the gate.
+  __device__ __forceinline__ Row RowAt(int b, bool inside) const {
+    const int slot = inside ? slot_index[b] : kNoSlot;
+    return {slot == kNoSlot ? nullptr : SlotData(window, slot), layout.Index(b, 0)};
+  }
+  static __device__ __forceinline__ bool Lives(const Row& row) { return row.window != nullptr; }
+  __device__ __forceinline__ void PrefetchRow(const Row& row, int m, int count) const {
+    for (int k = 0; k < conv_width - 1; ++k) BulkPrefetch(row.window + m + k * channels, count * 4);
+  }
+  template <int kPart>
+  __device__ __forceinline__ void LoadRow(const Row& row, int m, Operands& operands) const {
+    if constexpr (kPart == 0) LoadWindow(row.window + m, operands);
+  }
+  static constexpr int kConstants = 2 + kMaxStepConvWidth;
+  __device__ __forceinline__ const float* Constant(int i, int part, int m) const {
+    if (i == 0) return bias != nullptr ? bias + part * channels + m : nullptr;
+    if (part != 0) return nullptr;
+    if (i == 1) return conv_bias != nullptr ? conv_bias + m : nullptr;
+    return i - 2 < conv_width ? conv_weight + (i - 2) * channels + m : nullptr;
+  }
+  template <int kPart>
+  __device__ __forceinline__ void ApplyRow(const Row& row, int m, float4 sum, float scale, const float* given,
+                                           int stride, const Operands& operands) const {
+    Constants constants;
+    constants.bias = Load4(given);
+    const std::int64_t at = row.at + layout.Index(0, m);
+    if constexpr (kPart == 0) {
+      constants.conv_bias = Load4(given + stride);
+#pragma unroll
+      for (int k = 0; k < kMaxStepConvWidth; ++k) constants.weight[k] = Load4(given + (2 + k) * stride);
+      StoreConv(row.window + m, at, sum, scale, constants, operands);
+    } else {
+      StoreGate(at, sum, scale, constants);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ void LoadWindow(const float* from, Operands& operands) const {
+#pragma unroll
+    for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
+      if (k < conv_width - 1)
+        operands.window[k] = __ldcs(reinterpret_cast<const float4*>(from + k * channels));
+    }
+  }
+  __device__ __forceinline__ float4 Input(float4 sum, float scale, const Constants& constants) const {
+    sum = Scaled(sum, scale);
+    return bias != nullptr ? AddEach(sum, constants.bias) : sum;
+  }
+  __device__ __forceinline__ void StoreGate(std::int64_t at, float4 sum, float scale,
+                                            const Constants& constants) const {
+    StoreBf16(gate + at, SiluEach(Input(sum, scale, constants)));
+  }
+  __device__ __forceinline__ uint2 StoreConv(float* to, std::int64_t at, float4 sum, float scale,
+                                             const Constants& constants, const Operands& operands) const {
+    const uint2 bits = Bf16Bits(Convolve(to, Input(sum, scale, constants), constants, operands));
+    *reinterpret_cast<uint2*>(x + at) = bits;
+    return bits;
+  }
+
+  // `to`: the window of the four channels.
+  __device__ __forceinline__ float4 Convolve(float* to, float4 input, const Constants& constants,
                                              const Operands& operands) const {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) At(input, i) = RoundToBf16(F32x1{At(input, i)}).v;
     float4 sum = constants.conv_bias;
-    float* to = SlotData(window, operands.slot) + m;
 #pragma unroll
     for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
       if (k >= conv_width - 1) continue;
@@ -145,6 +212,8 @@ template <bool kIsScaled>
 struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
   static constexpr bool kFolds = false;
+  static constexpr bool kHasRows = kIsScaled;  // the head
+  static constexpr int kParts = 1;
   NormedRows norm;
   float* y;
   std::int64_t stride;  // floats between rows
@@ -159,9 +228,26 @@ struct PlainRows {
 
   __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale, const Constants&,
                                         const Operands&) const {
-    if (!inside) return;
+    if (inside) Store(y + b * stride + m, m, sum, scale);
+  }
+
+  using Row = float*;
+  __device__ __forceinline__ Row RowAt(int b, bool inside) const { return inside ? y + b * stride : nullptr; }
+  static __device__ __forceinline__ bool Lives(Row row) { return row != nullptr; }
+  __device__ __forceinline__ void PrefetchRow(Row, int, int) const {}
+  template <int>
+  __device__ __forceinline__ void LoadRow(Row, int, Operands&) const {}
+  static constexpr int kConstants = 0;
+  __device__ __forceinline__ const float* Constant(int, int, int) const { return nullptr; }
+  template <int>
+  __device__ __forceinline__ void ApplyRow(Row row, int m, float4 sum, float scale, const float*, int,
+                                           const Operands&) const {
+    Store(row + m, m, sum, scale);
+  }
+
+ private:
+  __device__ __forceinline__ void Store(float* to, int m, float4 sum, float scale) const {
     if (kScaled) sum = Scaled(sum, scale);
-    float* to = y + b * stride + m;
     if (stride % kQuad == 0 && m + kQuad <= width) {
       *reinterpret_cast<float4*>(to) = sum;
       return;
@@ -177,6 +263,7 @@ struct PlainRows {
 struct AddToResidual {
   static constexpr bool kScaled = false;
   static constexpr bool kFolds = false;
+  static constexpr bool kHasRows = false;
   NormedRows norm;    // unused
   const float* bias;  // (M), or null
   const std::int32_t* slot_index;

@@ -179,10 +179,11 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
       for (int four = threadIdx.x / 32 * gridDim.x + blockIdx.x; four * 4 < kColumns;
            four += Shape::kThreads / 32 * gridDim.x) {
         const int column = four * 4 + threadIdx.x % 32 / 8;
-        const float scale = RowScale(output.norm, column0 + column, args.columns);
+        float scale[1];
+        GroupedRowScales(output.norm, column0 + column, args.columns, scale);
         if (threadIdx.x % 8 < gridDim.x)
           hopper::StoreToRank(hopper::AddressInRank(SharedAddress(row_scale + column), threadIdx.x % 8),
-                              scale);
+                              scale[0]);
       }
     }
   };

@@ -1,0 +1,267 @@
+// y = x W^T for more than 64 rows of x, all of K in a block: tiles of W and x that fall evenly to the
+// multiprocessors, one block each, so that operands stream without a pause; while a tile is completed the
+// ring fills with the next. wgmma with the rows of x on its M side, those of W on its N side. The sums of
+// the segments of K are added in ascending order.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_WHOLE_PRODUCT_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_WHOLE_PRODUCT_CUH_
+
+#include <cstdint>
+
+#include "kernels/mamba_layer/quad.cuh"
+#include "kernels/mamba_layer/row_norm.cuh"
+#include "kernels/mamba_layer/whole_ring.cuh"
+
+namespace mambad::kernels {
+
+// By a warp that has read a stage.
+template <class Shape>
+__device__ __forceinline__ void ReleaseStage(const WholeRing<Shape>& ring, int stage) {
+  const int lane = threadIdx.x % 32;
+  if (lane < kWholeBlocks) ArriveCluster(ring.empty + stage, lane);
+}
+
+// The sums of the next `steps` chunks, by a warpgroup.
+template <class Shape>
+__device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int steps,
+                                               WholePlace<Shape::kStages>& at,
+                                               float (&sum)[Shape::kRows / 2]) {
+  const int x_offset = threadIdx.x / 128 * (64 / kCore) * kRowBlockBytes;
+  int before = 0;
+#pragma unroll
+  for (int i = 0; i < Shape::kRows / 2; ++i) sum[i] = 0.0f;
+  for (int step = 0; step < steps; ++step, at.Next()) {
+    WaitBarrier(ring.full + at.stage, at.parity);
+    const std::uint64_t x = MatrixDescriptor(ring.X(at.stage) + x_offset, kRowBlockBytes);
+    const std::uint64_t w = MatrixDescriptor(ring.Weights(at.stage), kRowBlockBytes);
+    WgmmaFence();
+#pragma unroll
+    for (int i = 0; i < kChunkK / 16; ++i)
+      WgmmaAdd<Shape::kRows>(sum, x + i * (256 >> 4), w + i * (256 >> 4));
+    WgmmaCommit();
+    WgmmaWait<1>();
+    if (step > 0) ReleaseStage(ring, before);
+    before = at.stage;
+  }
+  WgmmaWait<0>();
+  ReleaseStage(ring, before);
+}
+
+// The sums of all segments. before_last runs before the last of them.
+template <class Shape, class BeforeLast>
+__device__ __forceinline__ void MultiplyAll(const ProductArgs& args, const WholeRing<Shape>& ring,
+                                            WholePlace<Shape::kStages>& at, const BeforeLast& before_last,
+                                            float (&total)[Shape::kRows / 2]) {
+  if (args.segments == 1) before_last();
+  MultiplyChunks(ring, min(args.segment_chunks, args.chunks), at, total);
+#pragma unroll 1
+  for (int chunk = args.segment_chunks; chunk < args.chunks; chunk += args.segment_chunks) {
+    if (chunk + args.segment_chunks >= args.chunks) before_last();
+    float sum[Shape::kRows / 2];
+    MultiplyChunks(ring, min(args.segment_chunks, args.chunks - chunk), at, sum);
+#pragma unroll
+    for (int i = 0; i < Shape::kRows / 2; ++i) total[i] = __fadd_rn(total[i], sum[i]);
+  }
+}
+
+// The row of the tile that a lane completes: the even lanes of a pair those of wgmma's first half.
+__device__ __forceinline__ int CompletedColumn() {
+  const int lane = threadIdx.x % 32;
+  return threadIdx.x / 32 * 16 + lane % 2 * 8 + lane / 4;
+}
+
+// The norm scale of that row: a warp finds those of its sixteen, four at a time. All loads at once, since
+// they queue behind what the ring asks for.
+template <class Output>
+__device__ __forceinline__ float CompletedScale(const Output& output, int column0, int end) {
+  if constexpr (!Output::kScaled) {
+    return 1.0f;
+  } else {
+    const int lane = threadIdx.x % 32, row = lane % 2 * 8 + lane / 4;
+    float scales[4];
+    GroupedRowScales(output.norm, column0 + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 8, end, scales);
+    float result = 0.0f;
+#pragma unroll
+    for (int four = 0; four < 4; ++four) {
+      const float given = __shfl_sync(~0u, scales[four], row % 4 * 8);
+      if (row / 4 == four) result = given;
+    }
+    return result;
+  }
+}
+
+// Four channels of the lane's row, from the pairs of both rows that lanes 2 i and 2 i + 1 hold of a block.
+__device__ __forceinline__ float4 QuadOfRow(const float* sum) {
+  const bool odd = threadIdx.x % 2 != 0;
+  const float2 first = {sum[0], sum[1]}, second = {sum[2], sum[3]};
+  const float2 given = {__shfl_xor_sync(~0u, odd ? first.x : second.x, 1),
+                        __shfl_xor_sync(~0u, odd ? first.y : second.y, 1)};
+  return odd ? float4{given.x, given.y, second.x, second.y} : float4{first.x, first.y, given.x, given.y};
+}
+
+// How many quads of a half a thread completes at once: as many as registers allow (12 each for a window).
+template <class Shape>
+constexpr int QuadsAtOnce() {
+  constexpr int kRegisters = 112;
+  int best = 1;
+  for (int i = 2; i <= 5; ++i)
+    if (Shape::kHalfBlocks % i == 0 && i * 12 + Shape::kRows / 2 <= kRegisters) best = i;
+  return best;
+}
+
+// Half of the rows of W, whose sums lie first; moves the others there. A loop, since instructions come from
+// memory too.
+template <class Shape, int kHalf, class Output>
+__device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Output& output,
+                                             const WholeTile<Shape>& tile, const typename Output::Row& row,
+                                             float scale, const float* constants,
+                                             float (&total)[Shape::kRows / 2]) {
+  constexpr int kPart = Shape::kParts == 2 ? kHalf : 0;
+  constexpr int kAtOnce = QuadsAtOnce<Shape>(), kSums = kAtOnce * 4;
+  const bool lives = output.Lives(row);
+  const int end = WholeTile<Shape>::PartRows(args);
+  int m = tile.RowInPart(kHalf) + threadIdx.x % 4 / 2 * kQuad;
+  constants += kHalf * Shape::kHalfRows + threadIdx.x % 4 / 2 * kQuad;
+#pragma unroll 1
+  for (int block = 0; block < Shape::kHalfBlocks; block += kAtOnce) {
+    typename Output::Operands operands[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (lives && m + i * kCore < end) output.template LoadRow<kPart>(row, m + i * kCore, operands[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const float4 sum = QuadOfRow(total + i * 4);
+      if (lives && m + i * kCore < end)
+        output.template ApplyRow<kPart>(row, m + i * kCore, sum, scale, constants + i * kCore, Shape::kRows,
+                                        operands[i]);
+    }
+#pragma unroll
+    for (int i = 0; i + kSums < Shape::kRows / 2; ++i) total[i] = total[i + kSums];
+    m += kAtOnce * kCore;
+    constants += kAtOnce * kCore;
+  }
+}
+
+// What the multiplying warps do.
+template <class Shape, class Output>
+__device__ __forceinline__ void MultiplyTiles(const ProductArgs& args, const Output& output,
+                                              const WholeRing<Shape>& ring, int rank) {
+  using Tile = WholeTile<Shape>;
+  WholePlace<Shape::kStages> at;
+  WholePlace<2> inputs;
+  const int count = Tile::Count(args);
+  const Tile first(args, Tile::First(), rank);
+  const int column = CompletedColumn();
+  const typename Output::Row row = output.RowAt(first.column0 + column, column < first.columns);
+  const float scale = CompletedScale(output, first.column0, first.column0 + first.columns);
+  for (int index = Tile::First(); index < count; index += Tile::Step(), inputs.Next()) {
+    const Tile tile(args, index, rank);
+    // Two lanes share a row. Not earlier: all of W passes through the L2 meanwhile.
+    const auto prefetch = [&] {
+      const int m = tile.RowInPart(0), end = min(m + Shape::kHalfRows, Tile::PartRows(args));
+      if (threadIdx.x % 4 < 2 && output.Lives(row) && m < end) output.PrefetchRow(row, m, end - m);
+    };
+    float total[Shape::kRows / 2];
+    MultiplyAll(args, ring, at, prefetch, total);
+    WaitBarrier(ring.inputs_full + inputs.stage, inputs.parity);
+    CompleteHalf<Shape, 0>(args, output, tile, row, scale, ring.Inputs(inputs.stage), total);
+    CompleteHalf<Shape, 1>(args, output, tile, row, scale, ring.Inputs(inputs.stage), total);
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) hopper::Arrive(ring.inputs_empty + inputs.stage);
+  }
+}
+
+// The constants of a tile's rows of W.
+template <class Shape, class Output>
+__device__ __forceinline__ void FetchConstants(const ProductArgs& args, const Output& output,
+                                               const WholeTile<Shape>& tile, float* to) {
+  constexpr int kQuads = Shape::kRows / kQuad;
+  for (int i = threadIdx.x % Shape::kFetchers; i < Output::kConstants * kQuads; i += Shape::kFetchers) {
+    const int row = i % kQuads * kQuad, half = row / Shape::kHalfRows;
+    const int m = tile.RowInPart(half) + row % Shape::kHalfRows;
+    const float* const from = m < WholeTile<Shape>::PartRows(args)
+                                  ? output.Constant(i / kQuads, Shape::kParts == 2 ? half : 0, m)
+                                  : nullptr;
+    *reinterpret_cast<float4*>(to + i * kQuad) = from != nullptr ? Load4(from) : float4{};
+  }
+}
+
+// What the fetching warps do: constants come from memory each time, and a load waits behind all that the
+// ring has asked for.
+template <class Shape, class Output>
+__device__ __forceinline__ void FetchInputs(const ProductArgs& args, const Output& output,
+                                            const WholeRing<Shape>& ring, int rank) {
+  using Tile = WholeTile<Shape>;
+  WholePlace<2> at;
+  const int count = Tile::Count(args);
+  for (int index = Tile::First(); index < count; index += Tile::Step(), at.Next()) {
+    const Tile tile(args, index, rank);
+    WaitBarrier(ring.inputs_empty + at.stage, at.parity ^ 1);
+    FetchConstants(args, output, tile, ring.Inputs(at.stage));
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) hopper::Arrive(ring.inputs_full + at.stage);
+  }
+}
+
+// What the feeding warps do, of which the first has no need of the previous kernel for W.
+template <class Shape, class Output>
+__device__ __forceinline__ void FeedRing(const ProductArgs& args, const Output& output,
+                                         const WholeRing<Shape>& ring, int rank) {
+  using Tile = WholeTile<Shape>;
+  const int warp = static_cast<int>(threadIdx.x - Shape::kWorkers) / 32;
+  if (warp == 0) {
+    const bool one = ElectOneLane();
+    WeightFeeder<Shape> weights;
+    const int ahead = Shape::kSharesX ? min(Shape::kStages, args.chunks) : 0;
+    if (one) {
+      ring.Init();
+      weights.Begin(args, Tile(args, Tile::First(), rank), rank);
+      for (int stage = 0; stage < ahead; ++stage) weights.Fetch(ring, stage);
+    }
+    __syncwarp();
+    hopper::ClusterArrive();
+    hopper::ClusterWait();
+    if (one) FeedTiles(args, ring, rank, weights, ahead);
+  } else {
+    hopper::ClusterArrive();
+    hopper::ClusterWait();
+    if (warp == 1) {
+      WaitForPreviousKernel();
+      XFeeder<Shape> x;
+      if (ElectOneLane()) FeedTiles(args, ring, rank, x, 0);
+    } else {
+      FetchInputs(args, output, ring, rank);
+    }
+  }
+  __syncwarp();
+}
+
+// Grid (2 x clusters), cluster (2, 1, 1).
+template <class Shape, class Output>
+__global__ void __launch_bounds__(Shape::kThreads, 1)
+    WholeProduct(const ProductArgs args, const Output output) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  extern __shared__ __align__(128) unsigned char shared[];
+  const WholeRing<Shape> ring(shared);
+  const int rank = static_cast<int>(ClusterRank());
+  AllowNextKernel();
+  if (threadIdx.x >= Shape::kWorkers) {
+    ReleaseRegisters<72>();
+    FeedRing(args, output, ring, rank);
+  } else {
+    TakeRegisters<216>();
+    hopper::ClusterArrive();
+    hopper::ClusterWait();  // the barriers are there
+    WaitForPreviousKernel();
+    MultiplyTiles(args, output, ring, rank);
+    __syncwarp();
+  }
+  hopper::ClusterSync();  // a block's shared memory outlives the other's use of it
+#else
+  __trap();  // built without 90a for a card that takes this kernel
+#endif
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_WHOLE_PRODUCT_CUH_

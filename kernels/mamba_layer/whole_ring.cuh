@@ -1,0 +1,244 @@
+// How the operands of the whole product (whole_product.cuh) reach shared memory: a ring of stages, each a
+// chunk of 64 k of the block's rows of W and of x, fed by a warp each. What both blocks of a cluster read
+// comes once from L2, each fetching half of it for both.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_WHOLE_RING_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_WHOLE_RING_CUH_
+
+#include <cstdint>
+
+#include "kernels/device/wgmma.cuh"
+#include "kernels/mamba_layer/hopper.cuh"
+#include "kernels/mamba_layer/product_args.h"
+
+namespace mambad::kernels {
+
+inline constexpr int kWholeBlocks = 2;     // of a cluster
+inline constexpr int kWholeColumns = 128;  // rows of x a tile, 64 a warpgroup
+inline constexpr std::uint16_t kWholeMask = (1 << kWholeBlocks) - 1;
+
+// A block takes kRowsOfW rows of W by 128 rows of x. The blocks of a cluster share the rows of x or, where x
+// has more, those of W. Halves of a tile's rows of W are fetched apart: where the output has two parts, each
+// takes the same rows of its own part of W.
+template <int kRowsOfW, bool kSharesRowsOfX, class Output>
+struct WholeShape {
+  static constexpr int kRows = kRowsOfW;
+  static constexpr int kParts = Output::kParts;
+  static constexpr bool kSharesX = kSharesRowsOfX;
+  static constexpr int kColumns = kWholeColumns;
+
+  static constexpr int kHalfRows = kRows / 2;
+  static constexpr int kHalfBlocks = kHalfRows / kCore;
+  static_assert(kHalfBlocks * 2 * kCore == kRows);
+
+  static constexpr int kWorkers = 256;                        // threads that multiply
+  static constexpr int kFetchers = 64;                        // that fetch constants
+  static constexpr int kThreads = kWorkers + 64 + kFetchers;  // and a warp each feeds W and x
+  static constexpr int kWeightBytes = kRows * kChunkK * 2;
+  static constexpr int kXBytes = kColumns * kChunkK * 2;
+  static constexpr int kStageBytes = kWeightBytes + kXBytes;
+  // The constants of two tiles' rows of W.
+  static constexpr int kInputFloats = Output::kConstants * kRows;
+
+  static constexpr int kBudget = 226 * 1024 - 2 * kInputFloats * 4;
+  static constexpr int kStages = kBudget / kStageBytes;
+  static constexpr int kInputsAt = kStages * kStageBytes;
+  static constexpr int kBarriersAt = kInputsAt + 2 * kInputFloats * 4;
+  static constexpr int kSharedBytes = kBarriersAt + (2 * kStages + 4) * 8;
+  static_assert(kSharedBytes <= 227 * 1024);
+};
+
+// A tile of a product. A block takes those from First() on, Step() apart.
+template <class Shape>
+struct WholeTile {
+  int row_tile;          // of W; may lie past the end
+  int column0, columns;  // rows of x; none past the end
+
+  static __host__ __device__ int RowTiles(const ProductArgs& args) {
+    return (args.rows + Shape::kRows - 1) / Shape::kRows;
+  }
+  static __host__ __device__ int ColumnTiles(const ProductArgs& args) {
+    return (args.columns + Shape::kColumns - 1) / Shape::kColumns;
+  }
+  // Of clusters: all of them, and those along x.
+  static __host__ __device__ int Count(const ProductArgs& args) {
+    return (Shape::kSharesX ? (RowTiles(args) + 1) / 2 : RowTiles(args)) * Across(args);
+  }
+  static __host__ __device__ int Across(const ProductArgs& args) {
+    return Shape::kSharesX ? ColumnTiles(args) : (ColumnTiles(args) + 1) / 2;
+  }
+  static __device__ int First() { return static_cast<int>(blockIdx.x) / kWholeBlocks; }
+  static __device__ int Step() { return static_cast<int>(gridDim.x) / kWholeBlocks; }
+
+  // Rows of x run fastest: clusters that run together read the same rows of W. Their number is a multiple of
+  // Across(), so that a block keeps its rows of x.
+  __device__ WholeTile(const ProductArgs& args, int index, int rank) {
+    const int across = Across(args);
+    row_tile = Shape::kSharesX ? index / across * 2 + rank : index / across;
+    column0 = (Shape::kSharesX ? index % across : index % across * 2 + rank) * Shape::kColumns;
+    columns = max(0, min(Shape::kColumns, args.columns - column0));
+  }
+
+  // The first row of half `half` within its part of W, and how far that part is from the weight's first row.
+  __device__ __forceinline__ int RowInPart(int half) const {
+    return Shape::kParts == 2 ? row_tile * Shape::kHalfRows
+                              : row_tile * Shape::kRows + half * Shape::kHalfRows;
+  }
+  static __device__ __forceinline__ int PartRows(const ProductArgs& args) {
+    return args.rows / Shape::kParts;
+  }
+  static __device__ __forceinline__ int PartStart(const ProductArgs& args, int half) {
+    return Shape::kParts == 2 ? half * PartRows(args) : 0;
+  }
+};
+
+// Where a role stands in the ring.
+template <int kStages>
+struct WholePlace {
+  int stage = 0;
+  std::uint32_t parity = 0;
+
+  __device__ __forceinline__ void Next() {
+    if (++stage == kStages) stage = 0, parity ^= 1;
+  }
+};
+
+template <class Shape>
+struct WholeRing {
+  unsigned char* data;
+  std::uint64_t* full;
+  std::uint64_t* empty;
+  std::uint64_t* inputs_full;
+  std::uint64_t* inputs_empty;
+
+  __device__ explicit WholeRing(unsigned char* shared)
+      : data(shared),
+        full(reinterpret_cast<std::uint64_t*>(shared + Shape::kBarriersAt)),
+        empty(full + Shape::kStages),
+        inputs_full(empty + Shape::kStages),
+        inputs_empty(inputs_full + 2) {}
+  __device__ void Init() const {
+    for (int i = 0; i < Shape::kStages; ++i) {
+      InitBarrier(full + i, 2);  // the feeders of this block
+      InitBarrier(empty + i, kWholeBlocks * Shape::kWorkers / 32);
+    }
+    for (int i = 0; i < 2; ++i) {
+      InitBarrier(inputs_full + i, Shape::kFetchers / 32);
+      InitBarrier(inputs_empty + i, Shape::kWorkers / 32);
+    }
+    hopper::BarrierInitFence();
+  }
+  __device__ unsigned char* X(int stage) const { return data + stage * Shape::kStageBytes; }
+  __device__ unsigned char* Weights(int stage) const { return X(stage) + Shape::kXBytes; }
+  // (constants, rows of W of the tile)
+  __device__ float* Inputs(int i) const {
+    return reinterpret_cast<float*>(data + Shape::kInputsAt) + i * Shape::kInputFloats;
+  }
+};
+
+// One thread: the chunks of a tile's rows of W.
+template <class Shape>
+class WeightFeeder {
+ public:
+  static constexpr int kHalves = Shape::kSharesX ? 2 : 1;  // else the other block fetches the other half
+
+  __device__ void Begin(const ProductArgs& args, const WholeTile<Shape>& tile, int rank) {
+#pragma unroll
+    for (int i = 0; i < kHalves; ++i) {
+      const int half = Shape::kSharesX ? i : rank;
+      const int block = (WholeTile<Shape>::PartStart(args, half) + tile.RowInPart(half)) / kCore;
+      to_[i] = half * Shape::kHalfBlocks * kRowBlockBytes;
+      first_blocks_[i] = min(Shape::kHalfBlocks, kTileBlocks - block % kTileBlocks);
+      first_[i] = Source(args, block);
+      rest_[i] = Source(args, block + first_blocks_[i]);
+    }
+  }
+  __device__ __forceinline__ void Fetch(const WholeRing<Shape>& ring, int stage) {
+    ArriveExpectBytes(ring.full + stage, Shape::kWeightBytes);
+#pragma unroll
+    for (int i = 0; i < kHalves; ++i) {
+      unsigned char* const to = ring.Weights(stage) + to_[i];
+      const int bytes = first_blocks_[i] * kRowBlockBytes;
+      Copy(to, first_[i], bytes, ring.full + stage, policy_);
+      if (first_blocks_[i] < Shape::kHalfBlocks)
+        Copy(to + bytes, rest_[i], Shape::kHalfBlocks * kRowBlockBytes - bytes, ring.full + stage, policy_);
+      first_[i] += kTileRows * kChunkK;
+      rest_[i] += kTileRows * kChunkK;
+    }
+  }
+
+ private:
+  static constexpr int kTileBlocks = kTileRows / kCore;
+
+  // Rows past the weight: others, which are not stored.
+  static __device__ const std::uint16_t* Source(const ProductArgs& args, int block) {
+    const bool inside = block * kCore < args.rows;
+    return args.weights + WeightIndex(inside ? block * kCore : 0, 0, args.k_pad);
+  }
+  static __device__ __forceinline__ void Copy(unsigned char* to, const std::uint16_t* from, int bytes,
+                                              std::uint64_t* full, std::uint64_t policy) {
+    if constexpr (Shape::kSharesX) {
+      BulkCopy(to, from, bytes, full, policy);
+    } else {
+      BulkCopyMulticast(to, from, bytes, full, kWholeMask, policy);
+    }
+  }
+
+  const std::uint64_t policy_ = EvictFirst();
+  // Of each half: where it lies in the stage, and two runs, since it may reach over the end of a tile of the
+  // packed weight.
+  int to_[kHalves], first_blocks_[kHalves];
+  const std::uint16_t* first_[kHalves];
+  const std::uint16_t* rest_[kHalves];
+};
+
+// One thread: the chunks of a tile's rows of x.
+template <class Shape>
+class XFeeder {
+ public:
+  __device__ void Begin(const ProductArgs& args, const WholeTile<Shape>& tile, int rank) {
+    const int column0 = tile.columns > 0 ? tile.column0 : 0;
+    blocks_ = min(Shape::kColumns, args.columns - column0) / kCore;
+    const int begin = Shape::kSharesX ? rank * blocks_ / kWholeBlocks : 0;
+    const int end = Shape::kSharesX ? (rank + 1) * blocks_ / kWholeBlocks : blocks_;
+    to_ = begin * kRowBlockBytes;
+    bytes_ = (end - begin) * kRowBlockBytes;
+    from_ = args.x + (column0 + begin * kCore) * kChunkK;
+    step_ = args.columns * kChunkK;
+  }
+  __device__ __forceinline__ void Fetch(const WholeRing<Shape>& ring, int stage) {
+    ArriveExpectBytes(ring.full + stage, blocks_ * kRowBlockBytes);
+    if constexpr (Shape::kSharesX) {
+      BulkCopyMulticast(ring.X(stage) + to_, from_, bytes_, ring.full + stage, kWholeMask);
+    } else {
+      BulkCopy(ring.X(stage) + to_, from_, bytes_, ring.full + stage);
+    }
+    from_ += step_;
+  }
+
+ private:
+  int blocks_, to_, bytes_, step_;
+  const std::uint16_t* from_;
+};
+
+// One thread: all chunks of this block's tiles. The first `ahead` of the first tile are fetched already.
+template <class Shape, class Feeder>
+__device__ __forceinline__ void FeedTiles(const ProductArgs& args, const WholeRing<Shape>& ring, int rank,
+                                          Feeder& feeder, int ahead) {
+  WholePlace<Shape::kStages> at;
+  const int count = WholeTile<Shape>::Count(args);
+  for (int index = WholeTile<Shape>::First(); index < count; index += WholeTile<Shape>::Step()) {
+    if (ahead == 0) feeder.Begin(args, WholeTile<Shape>(args, index, rank), rank);
+    for (int chunk = 0; chunk < args.chunks; ++chunk, at.Next()) {
+      if (ahead > 0) {
+        --ahead;
+        continue;
+      }
+      WaitBarrier(ring.empty + at.stage, at.parity ^ 1);
+      feeder.Fetch(ring, at.stage);
+    }
+  }
+}
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_WHOLE_RING_CUH_
