@@ -10,9 +10,10 @@
 //   LoadConstants(m, constants)
 //   LoadSlot(m, b, operands)   the part of the operands that no kernel of the same step writes before
 //   LoadFresh(m, b, operands)  the rest
-//   Apply(m, b, inside, sum, scale, constants, operands)
+//   Apply(m, b, inside, writes, sum, scale, constants, operands)
 //                              called by whole warps in lane order of quads, 4 lanes a 16-channel block;
-//                              `inside` is false past the last channel or row
+//                              `inside` is false past the last channel or row; without `writes` it leaves
+//                              global memory alone (NarrowProduct's rehearsal)
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 
@@ -62,7 +63,6 @@ struct ConvAndGate {
   FoldedXProj folded;   // if kFolds
 
   struct Constants {
-    float4 bias;
     float4 conv_bias;
     float4 weight[kMaxStepConvWidth];
   };
@@ -72,7 +72,6 @@ struct ConvAndGate {
   };
 
   __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
-    constants.bias = bias != nullptr ? Load4(bias + m) : float4{};
     if (m >= channels) return;
     constants.conv_bias = conv_bias != nullptr ? Load4(conv_bias + m) : float4{};
 #pragma unroll
@@ -97,22 +96,23 @@ struct ConvAndGate {
   }
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale,
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float scale,
                                         const Constants& constants, const Operands& operands,
                                         uint2* quad = nullptr) const {
     if (!inside || operands.slot == kNoSlot) return;
     sum = Scaled(sum, scale);
-    if (bias != nullptr) sum = AddEach(sum, constants.bias);
+    if (bias != nullptr) sum = AddEach(sum, Load4(bias + m));
     if (m >= channels) {
-      StoreBf16(gate + layout.Index(b, m - channels), SiluEach(sum));
+      const uint2 bits = Bf16Bits(SiluEach(sum));
+      if (writes) *reinterpret_cast<uint2*>(gate + layout.Index(b, m - channels)) = bits;
     } else {
-      const uint2 bits = Bf16Bits(Convolve(m, sum, constants, operands));
+      const uint2 bits = Bf16Bits(Convolve(m, writes, sum, constants, operands));
       if constexpr (kFolds) *quad = bits;
-      *reinterpret_cast<uint2*>(x + layout.Index(b, m)) = bits;
+      if (writes) *reinterpret_cast<uint2*>(x + layout.Index(b, m)) = bits;
     }
   }
 
-  __device__ __forceinline__ float4 Convolve(int m, float4 input, const Constants& constants,
+  __device__ __forceinline__ float4 Convolve(int m, bool writes, float4 input, const Constants& constants,
                                              const Operands& operands) const {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) At(input, i) = RoundToBf16(F32x1{At(input, i)}).v;
@@ -122,13 +122,13 @@ struct ConvAndGate {
     for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
       if (k >= conv_width - 1) continue;
       sum = Tap(sum, operands.window[k], constants.weight[k]);
-      if (k > 0) __stcs(reinterpret_cast<float4*>(to + (k - 1) * channels), operands.window[k]);
+      if (k > 0 && writes) __stcs(reinterpret_cast<float4*>(to + (k - 1) * channels), operands.window[k]);
     }
 #pragma unroll
     for (int k = 0; k < kMaxStepConvWidth; ++k) {
       if (k == conv_width - 1) sum = Tap(sum, input, constants.weight[k]);
     }
-    if (conv_width > 1) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
+    if (conv_width > 1 && writes) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
     return SiluEach(sum);
   }
 
@@ -157,18 +157,18 @@ struct PlainRows {
   __device__ __forceinline__ void LoadSlot(int, int, Operands&) const {}
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale, const Constants&,
-                                        const Operands&) const {
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float scale,
+                                        const Constants&, const Operands&) const {
     if (!inside) return;
     if (kScaled) sum = Scaled(sum, scale);
     float* to = y + b * stride + m;
     if (stride % kQuad == 0 && m + kQuad <= width) {
-      *reinterpret_cast<float4*>(to) = sum;
+      if (writes) *reinterpret_cast<float4*>(to) = sum;
       return;
     }
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) {
-      if (m + i < width) to[i] = At(sum, i);
+      if (m + i < width && writes) to[i] = At(sum, i);
     }
   }
 };
@@ -203,17 +203,19 @@ struct AddToResidual {
   __device__ __forceinline__ void LoadFresh(int m, int b, Operands& operands) const {
     operands.residual = LoadFresh4(residual + static_cast<std::int64_t>(b) * next.width + m);
   }
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float,
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float,
                                         const Constants& constants, const Operands& operands) const {
     const bool store = inside && operands.slot != kNoSlot;
     float4 value = {};
     if (store) {
       if (bias != nullptr) sum = AddEach(sum, constants.bias);
       value = AddEach(operands.residual, sum);
-      *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
-      if (kept.base != nullptr) __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
+      if (writes)
+        *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
+      if (writes && kept.base != nullptr)
+        __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
     }
-    StoreNormInput(next, m, b, value, constants.norm_weight, store);
+    StoreNormInput(next, m, b, value, constants.norm_weight, store && writes);
   }
 };
 

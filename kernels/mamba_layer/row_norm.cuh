@@ -26,10 +26,18 @@ struct NormedRows {          // what a product reads
 __device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int end) {
   const int count = rows.width / kSquareSumWidth;  // a multiple of 4
   const float* sums = rows.square_sums + static_cast<std::int64_t>(row) * count;
+  constexpr int kAhead = 5;  // loads under way: all of 2,560 values
   float4 sum = {};
-#pragma unroll 5
-  for (int i = threadIdx.x % 8 * kQuad; i < count; i += 8 * kQuad) {
-    if (row < end) sum = AddEach(sum, LoadFresh4(sums + i));
+#pragma unroll 1
+  for (int first = threadIdx.x % 8 * kQuad; first < count; first += kAhead * 8 * kQuad) {
+    float4 part[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int at = first + i * 8 * kQuad;
+      part[i] = row < end && at < count ? LoadFresh4(sums + at) : float4{};
+    }
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) sum = AddEach(sum, part[i]);  // a sum of squares stays as it is by + 0
   }
   float total = __fadd_rn(__fadd_rn(sum.x, sum.y), __fadd_rn(sum.z, sum.w));
 #pragma unroll

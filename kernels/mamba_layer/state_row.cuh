@@ -27,7 +27,7 @@ __device__ __forceinline__ float WidenedBf16(std::uint16_t bits) {
 
 // Grid (blocks of kWarps * 16 channels, rows). kFolded: dt, B and C are still in segments (8 warps).
 template <int kN, int kWarps, bool kFolded>
-__global__ void __launch_bounds__(kWarps * 32) StepRow(const StateStepArgs args, const FoldedSums folded) {
+__global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs args, const FoldedSums folded) {
 #if __CUDA_ARCH__ >= 900
   constexpr int kPerLane = kN / 4;
   constexpr int kAhead = kChunkK / 16;  // k16 steps of dt_proj that wait in registers
@@ -82,26 +82,27 @@ __global__ void __launch_bounds__(kWarps * 32) StepRow(const StateStepArgs args,
   std::uint32_t a[kAhead][4];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) hopper::LoadMatrices(a_lane + i * 256, a[i]);
-  const auto keep = [&](int i, float value) {
-    raw[i] = value;
-    dt[i] = i < args.rank ? __bfloat16_as_ushort(__float2bfloat16_rn(value)) : 0;
-  };
 
-  // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for real.
+    // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for
+    // real.
 #pragma unroll 1
-  for (int pass = kFolded ? 0 : 1; pass < 2; ++pass) {
-    const bool real = !kFolded || pass == 1;
+  for (int pass = 0; pass < 2; ++pass) {
+    const bool real = pass == 1;
+    const auto keep = [&](int i, float value) {
+      raw[i] = value;
+      dt[i] = i < args.rank ? __bfloat16_as_ushort(__float2bfloat16_rn(value)) : 0;
+    };
     if (real) WaitForPreviousKernel();
-    float x[2] = {}, gate[2] = {};
-    if constexpr (kFolded) {
-      if (sums_segments) groups.Keep(warp, lane, sums);
-    }
-    if (exists) {
+    std::uint16_t x_bits[2] = {}, gate_bits[2] = {};
+    if (real && exists) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        x[i] = WidenedBf16(__ldcg(args.x + element + i * next));
-        gate[i] = WidenedBf16(__ldcg(args.gate + element + i * next));
+        x_bits[i] = __ldcg(args.x + element + i * next);
+        gate_bits[i] = __ldcg(args.gate + element + i * next);
       }
+    }
+    if constexpr (kFolded) {
+      if (sums_segments) groups.Keep(warp, lane, sums);
     }
     if constexpr (kFolded) {
       __syncthreads();
@@ -121,6 +122,8 @@ __global__ void __launch_bounds__(kWarps * 32) StepRow(const StateStepArgs args,
     }
 
     // delta of the warp's channels: every column of B is this row.
+    const float x[2] = {WidenedBf16(x_bits[0]), WidenedBf16(x_bits[1])};
+    const float gate[2] = {WidenedBf16(gate_bits[0]), WidenedBf16(gate_bits[1])};
     float sum[4] = {};
     const auto multiply = [&](int k, const std::uint32_t(&weights)[4]) {
       const std::uint16_t* const from = dt + k + n0 * 2;
