@@ -25,6 +25,7 @@ const ModelShape kModels[] = {
     {"130m", {768, 1536, 16, 4, 48}, 24, 50280, false, -1.0f, 0.258, 0.258, 5.01},
     {"1.4b", {2048, 4096, 16, 4, 128}, 48, 50280, false, -1.0f, 2.744, 2.74, 26.7},
     {"2.8b", {2560, 5120, 16, 4, 160}, 64, 50280, false, -1.0f, 5.537, 5.53, 44.6},
+    {"7b", {4096, 8192, 16, 4, 256}, 64, 65024, false, 1e-6f, 13.99, 13.99, 71.3},
 };
 
 bool failed = false;
@@ -49,16 +50,17 @@ std::vector<std::int32_t> RandomSlots(int rows, int slots, std::mt19937& random)
   return all;
 }
 
-void Check(const ModelShape& shape) {
+void Check(const ModelShape& shape, int most_rows = kMaxStepRows) {
   if (const char* why_not = WhyNotMambaLayerStep(shape.layer)) {
     std::printf("general path: %s: %s\n", shape.name, why_not);
     return;
   }
-  DecodeModel model(shape, 600, true);
+  DecodeModel model(shape, most_rows + 88, true);
   const DecodeReference reference(model);
   std::mt19937 random(7);
   double worst = 0;
   for (const int rows : {1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512}) {
+    if (rows > most_rows) break;
     model.RandomPool();
     const std::vector<float> before = model.Read(model.pool(), model.slot_floats() * model.slots());
     std::vector<std::int32_t> slots = RandomSlots(rows, model.slots(), random);
@@ -288,12 +290,14 @@ int Main(int argc, char** argv) {
     Check({"n8 k3 r7", {128, 192, 8, 3, 7}, 2, 251});
     Check({"n32 k2", {64, 128, 32, 2, 70}, 2, 130});
     Check({"wide", {768, 1536, 16, 4, 48}, 1, 1000});
+    Check({"inside of 7b", {64, 8192, 16, 4, 256}, 1, 130, false, 1e-6f}, 8);
     Check({"odd", {100, 200, 16, 4, 7}, 1, 100});
   } else if (what == "bits") {
     for (const bool narrow : {false, true}) {
       Bits(Find("130m"), 2, narrow);
       Bits(Find("1.4b"), 1, narrow);
       Bits(Find("2.8b"), 1, narrow);
+      Bits(Find("7b"), 1, narrow);
     }
   } else if (what == "narrow") {
     Narrow({"small", {128, 256, 16, 4, 8}, 2, 500}, 2);

@@ -21,6 +21,13 @@ __device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
 }
 
+// `value`, of which the compiler knows nothing: what follows from it is computed behind this, and takes no
+// registers before.
+__device__ __forceinline__ int Opaque(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 // bar.sync among `threads` of the block; barrier 0 is __syncthreads.
 __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");

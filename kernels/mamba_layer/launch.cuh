@@ -35,28 +35,51 @@ inline constexpr int kMaxNarrowRows = 8;
 // Tiles of 16 rows a block: where K is one segment, some tiles share x.
 constexpr int NarrowTiles(int segments) { return segments == 1 ? 4 : 1; }
 
-// Whether a block of the narrow product finds room for 8 rows of x, beside what it declares itself.
-inline bool FitsNarrow(const PackedWeight& weight, int tiles) {
+// Whether a block of the narrow product finds room beside what it declares itself.
+inline bool FitsNarrow(int k_pad, int height, int warps, int segment_chunks, int stages) {
   constexpr int kStaticBytes = 1024;
-  return NarrowShape::SharedBytes(weight.k_pad(), kCore, weight.segments() * tiles, weight.segment_chunks()) +
-             kStaticBytes <=
+  return NarrowShape::SharedBytes(k_pad, height, warps, segment_chunks, stages) + kStaticBytes <=
          DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+}
+
+// Whether it does so for 8 rows of x.
+inline bool FitsNarrow(const PackedWeight& weight, int tiles) {
+  return FitsNarrow(weight.k_pad(), kCore, weight.segments() * tiles, weight.segment_chunks(),
+                    NarrowShape::kLeastStages);
 }
 inline bool FitsNarrow(const PackedWeight& weight) {
   return FitsNarrow(weight, NarrowTiles(weight.segments()));
+}
+
+template <int kHeight, int kStages, class Output>
+const char* LaunchNarrowIn(void* stream, ProductArgs args, int warps, const Output& output) {
+  using Shape = NarrowShape;
+  const int rows = args.tiles * Shape::kRows;
+  const int blocks = (args.rows + rows - 1) / rows;
+  // Blocks that begin late would only begin later.
+  args.rehearses = blocks <= DeviceAttribute(cudaDevAttrMultiProcessorCount);
+  return Launch(
+      stream, NarrowProduct<kHeight, kStages, Output>,
+      {.grid = dim3(blocks),
+       .threads = (warps + (Output::kScaled ? 1 : 0)) * 32,
+       .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps, args.segment_chunks, kStages)},
+      args, output);
 }
 
 template <int kHeight, class Output>
 const char* LaunchNarrow(void* stream, ProductArgs args, const Output& output) {
   using Shape = NarrowShape;
   args.tiles = Output::kFolds ? kFoldTiles : NarrowTiles(args.segments);
-  const int rows = args.tiles * Shape::kRows;
   const int warps = args.segments * args.tiles;
-  return Launch(stream, NarrowProduct<kHeight, Output>,
-                {.grid = dim3((args.rows + rows - 1) / rows),
-                 .threads = (warps + (Output::kScaled ? 1 : 0)) * 32,
-                 .shared_bytes = Shape::SharedBytes(args.k_pad, kHeight, warps, args.segment_chunks)},
-                args, output);
+  if constexpr (!Output::kScaled) {  // others have no registers to spare
+    if (args.segment_chunks <= Shape::kHeldStages)
+      return LaunchNarrowIn<kHeight, Shape::kHeldStages>(stream, args, warps, output);
+  }
+  if constexpr (kHeight == kCore) {
+    if (!FitsNarrow(args.k_pad, kHeight, warps, args.segment_chunks, Shape::kMostStages))
+      return LaunchNarrowIn<kHeight, Shape::kLeastStages>(stream, args, warps, output);
+  }
+  return LaunchNarrowIn<kHeight, Shape::kMostStages>(stream, args, warps, output);
 }
 
 template <int kColumns, int kBudget, class Output>
@@ -107,7 +130,8 @@ inline ProductArgs ArgsOf(const PackedWeight& weight, const std::uint16_t* x, in
           .segments = weight.segments(),
           .chunks = weight.chunks(),
           .segment_chunks = weight.segment_chunks(),
-          .tiles = 1};
+          .tiles = 1,
+          .rehearses = false};
 }
 
 // The tile of the whole product: rows of W a block takes, 0 where too many multiprocessors would idle; and

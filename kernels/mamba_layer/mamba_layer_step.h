@@ -32,7 +32,7 @@ namespace mambad::kernels {
 
 // Null when these kernels can take the shape on the current device, a Hopper GPU, else why not (the general
 // path then takes it): M and D multiples of 64, N 8, 16 or 32, K 1 to 4, R up to 512, and 8 rows of x within
-// shared memory (D up to about 7,000; falcon-mamba-7b's x_proj misses by 2 KB).
+// shared memory (D up to about 9,000).
 const char* WhyNotMambaLayerStep(const MambaLayerShape& shape);
 
 struct MambaLayerStepArgs {

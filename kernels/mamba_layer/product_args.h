@@ -18,6 +18,7 @@ struct ProductArgs {
   std::int32_t chunks;  // of K
   std::int32_t segment_chunks;
   std::int32_t tiles;  // of 16 rows, a block of the narrow product
+  bool rehearses;      // see NarrowProduct
 };
 
 }  // namespace mambad::kernels

@@ -10,10 +10,11 @@
 //   LoadConstants(m, constants)
 //   LoadSlot(m, b, operands)   the part of the operands that no kernel of the same step writes before
 //   LoadFresh(m, b, operands)  the rest
-//   Apply(m, b, inside, sum, scale, constants, operands)
+//   Apply(m, b, inside, writes, sum, scale, constants, operands)
 //                              called by whole warps in lane order of quads, 4 lanes a 16-channel block and,
 //                              above 8 rows, a warp 128 channels; `inside` is false past the last channel
-//                              or row
+//                              or row; without `writes` it leaves global memory alone (NarrowProduct's
+//                              rehearsal)
 // One that the whole product takes (kHasRows) also lets a thread stay with a row. Parts are halves of the
 // channels where kParts is 2, with m counted within the part:
 //   Row, RowAt(b, inside), Lives(row)      where row b lies; whether it is there and has a slot
@@ -73,7 +74,6 @@ struct ConvAndGate {
   FoldedXProj folded;   // if kFolds
 
   struct Constants {
-    float4 bias;
     float4 conv_bias;
     float4 weight[kMaxStepConvWidth];
   };
@@ -87,7 +87,6 @@ struct ConvAndGate {
   };
 
   __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
-    constants.bias = bias != nullptr ? Load4(bias + m) : float4{};
     if (m >= channels) return;
     constants.conv_bias = conv_bias != nullptr ? Load4(conv_bias + m) : float4{};
 #pragma unroll
@@ -107,15 +106,17 @@ struct ConvAndGate {
   }
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale,
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float scale,
                                         const Constants& constants, const Operands& operands,
                                         uint2* quad = nullptr) const {
     if (!inside || operands.slot == kNoSlot) return;
+    sum = Scaled(sum, scale);
+    if (bias != nullptr) sum = AddEach(sum, Load4(bias + m));
     if (m >= channels) {
-      StoreGate(layout.Index(b, m - channels), sum, scale, constants);
+      StoreGate(layout.Index(b, m - channels), writes, sum);
     } else {
       const uint2 bits =
-          StoreConv(SlotData(window, operands.slot) + m, layout.Index(b, m), sum, scale, constants, operands);
+          StoreConv(SlotData(window, operands.slot) + m, layout.Index(b, m), writes, sum, constants, operands);
       if constexpr (kFolds) *quad = bits;
     }
   }
@@ -143,16 +144,17 @@ struct ConvAndGate {
   template <int kPart>
   __device__ __forceinline__ void ApplyRow(const Row& row, int m, float4 sum, float scale, const float* given,
                                            int stride, const Operands& operands) const {
-    Constants constants;
-    constants.bias = Load4(given);
+    sum = Scaled(sum, scale);
+    if (bias != nullptr) sum = AddEach(sum, Load4(given));
     const std::int64_t at = row.at + layout.Index(0, m);
     if constexpr (kPart == 0) {
+      Constants constants;
       constants.conv_bias = Load4(given + stride);
 #pragma unroll
       for (int k = 0; k < kMaxStepConvWidth; ++k) constants.weight[k] = Load4(given + (2 + k) * stride);
-      StoreConv(row.window + m, at, sum, scale, constants, operands);
+      StoreConv(row.window + m, at, true, sum, constants, operands);
     } else {
-      StoreGate(at, sum, scale, constants);
+      StoreGate(at, true, sum);
     }
   }
 
@@ -164,23 +166,19 @@ struct ConvAndGate {
         operands.window[k] = __ldcs(reinterpret_cast<const float4*>(from + k * channels));
     }
   }
-  __device__ __forceinline__ float4 Input(float4 sum, float scale, const Constants& constants) const {
-    sum = Scaled(sum, scale);
-    return bias != nullptr ? AddEach(sum, constants.bias) : sum;
+  __device__ __forceinline__ void StoreGate(std::int64_t at, bool writes, float4 input) const {
+    const float4 value = SiluEach(input);
+    if (writes) StoreBf16(gate + at, value);
   }
-  __device__ __forceinline__ void StoreGate(std::int64_t at, float4 sum, float scale,
-                                            const Constants& constants) const {
-    StoreBf16(gate + at, SiluEach(Input(sum, scale, constants)));
-  }
-  __device__ __forceinline__ uint2 StoreConv(float* to, std::int64_t at, float4 sum, float scale,
+  __device__ __forceinline__ uint2 StoreConv(float* to, std::int64_t at, bool writes, float4 input,
                                              const Constants& constants, const Operands& operands) const {
-    const uint2 bits = Bf16Bits(Convolve(to, Input(sum, scale, constants), constants, operands));
-    *reinterpret_cast<uint2*>(x + at) = bits;
+    const uint2 bits = Bf16Bits(Convolve(to, writes, input, constants, operands));
+    if (writes) *reinterpret_cast<uint2*>(x + at) = bits;
     return bits;
   }
 
   // `to`: the window of the four channels.
-  __device__ __forceinline__ float4 Convolve(float* to, float4 input, const Constants& constants,
+  __device__ __forceinline__ float4 Convolve(float* to, bool writes, float4 input, const Constants& constants,
                                              const Operands& operands) const {
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) At(input, i) = RoundToBf16(F32x1{At(input, i)}).v;
@@ -189,13 +187,13 @@ struct ConvAndGate {
     for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
       if (k >= conv_width - 1) continue;
       sum = Tap(sum, operands.window[k], constants.weight[k]);
-      if (k > 0) __stcs(reinterpret_cast<float4*>(to + (k - 1) * channels), operands.window[k]);
+      if (k > 0 && writes) __stcs(reinterpret_cast<float4*>(to + (k - 1) * channels), operands.window[k]);
     }
 #pragma unroll
     for (int k = 0; k < kMaxStepConvWidth; ++k) {
       if (k == conv_width - 1) sum = Tap(sum, input, constants.weight[k]);
     }
-    if (conv_width > 1) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
+    if (conv_width > 1 && writes) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
     return SiluEach(sum);
   }
 
@@ -226,9 +224,9 @@ struct PlainRows {
   __device__ __forceinline__ void LoadSlot(int, int, Operands&) const {}
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float scale, const Constants&,
-                                        const Operands&) const {
-    if (inside) Store(y + b * stride + m, m, sum, scale);
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float scale,
+                                        const Constants&, const Operands&) const {
+    if (inside) Store(y + b * stride + m, m, writes, sum, scale);
   }
 
   using Row = float*;
@@ -242,19 +240,19 @@ struct PlainRows {
   template <int>
   __device__ __forceinline__ void ApplyRow(Row row, int m, float4 sum, float scale, const float*, int,
                                            const Operands&) const {
-    Store(row + m, m, sum, scale);
+    Store(row + m, m, true, sum, scale);
   }
 
  private:
-  __device__ __forceinline__ void Store(float* to, int m, float4 sum, float scale) const {
+  __device__ __forceinline__ void Store(float* to, int m, bool writes, float4 sum, float scale) const {
     if (kScaled) sum = Scaled(sum, scale);
     if (stride % kQuad == 0 && m + kQuad <= width) {
-      *reinterpret_cast<float4*>(to) = sum;
+      if (writes) *reinterpret_cast<float4*>(to) = sum;
       return;
     }
 #pragma unroll
     for (int i = 0; i < kQuad; ++i) {
-      if (m + i < width) to[i] = At(sum, i);
+      if (m + i < width && writes) to[i] = At(sum, i);
     }
   }
 };
@@ -290,17 +288,19 @@ struct AddToResidual {
   __device__ __forceinline__ void LoadFresh(int m, int b, Operands& operands) const {
     operands.residual = LoadFresh4(residual + static_cast<std::int64_t>(b) * next.width + m);
   }
-  __device__ __forceinline__ void Apply(int m, int b, bool inside, float4 sum, float,
+  __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float,
                                         const Constants& constants, const Operands& operands) const {
     const bool store = inside && operands.slot != kNoSlot;
     float4 value = {};
     if (store) {
       if (bias != nullptr) sum = AddEach(sum, constants.bias);
       value = AddEach(operands.residual, sum);
-      *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
-      if (kept.base != nullptr) __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
+      if (writes)
+        *reinterpret_cast<float4*>(residual + static_cast<std::int64_t>(b) * next.width + m) = value;
+      if (writes && kept.base != nullptr)
+        __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
     }
-    StoreNormInput(next, m, b, value, constants.norm_weight, store);
+    StoreNormInput(next, m, b, value, constants.norm_weight, store && writes);
   }
 };
 

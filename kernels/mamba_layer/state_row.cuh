@@ -27,7 +27,7 @@ __device__ __forceinline__ float WidenedBf16(std::uint16_t bits) {
 
 // Grid (blocks of kWarps * 16 channels, rows). kFolded: dt, B and C are still in segments (8 warps).
 template <int kN, int kWarps, bool kFolded>
-__global__ void __launch_bounds__(kWarps * 32) StepRow(const StateStepArgs args, const FoldedSums folded) {
+__global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs args, const FoldedSums folded) {
 #if __CUDA_ARCH__ >= 900
   constexpr int kPerLane = kN / 4;
   constexpr int kAhead = kChunkK / 16;  // k16 steps of dt_proj that wait in registers
@@ -82,81 +82,86 @@ __global__ void __launch_bounds__(kWarps * 32) StepRow(const StateStepArgs args,
   std::uint32_t a[kAhead][4];
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) hopper::LoadMatrices(a_lane + i * 256, a[i]);
-  WaitForPreviousKernel();
 
-  const auto keep = [&](int i, float value) {
-    raw[i] = value;
-    dt[i] = i < args.rank ? __bfloat16_as_ushort(__float2bfloat16_rn(value)) : 0;
-  };
-  float x[2] = {}, gate[2] = {};
-  if constexpr (kFolded) {
-    if (sums_segments) groups.Keep(warp, lane, sums);
-  }
-  if (exists) {
+    // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for
+    // real.
+#pragma unroll 1
+  for (int pass = 0; pass < 2; ++pass) {
+    const bool real = pass == 1;
+    const auto keep = [&](int i, float value) {
+      raw[i] = value;
+      dt[i] = i < args.rank ? __bfloat16_as_ushort(__float2bfloat16_rn(value)) : 0;
+    };
+    if (real) WaitForPreviousKernel();
+    std::uint16_t x_bits[2] = {}, gate_bits[2] = {};
+    if (real && exists) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        x_bits[i] = __ldcg(args.x + element + i * next);
+        gate_bits[i] = __ldcg(args.gate + element + i * next);
+      }
+    }
+    if constexpr (kFolded) {
+      if (sums_segments) groups.Keep(warp, lane, sums);
+    }
+    if constexpr (kFolded) {
+      __syncthreads();
+      if (threadIdx.x < width) keep(threadIdx.x, groups.Total(threadIdx.x, folded));
+    } else {
+      for (int i = threadIdx.x; i < width; i += kWarps * 32)
+        keep(i, __ldcg(args.dt_bc + static_cast<std::int64_t>(row) * width + i));
+    }
+    __syncthreads();
+    if (args.norm_eps >= 0.0f) {
+      if (warp < 3) {
+        const int begin = warp == 0 ? 0 : args.rank + (warp - 1) * kN;
+        const float scale = PlainScale(raw + begin, warp == 0 ? args.rank : kN, args.norm_eps);
+        if (lane == 0) scales[warp] = scale;
+      }
+      __syncthreads();
+    }
+
+    // delta of the warp's channels: every column of B is this row.
+    const float x[2] = {WidenedBf16(x_bits[0]), WidenedBf16(x_bits[1])};
+    const float gate[2] = {WidenedBf16(gate_bits[0]), WidenedBf16(gate_bits[1])};
+    float sum[4] = {};
+    const auto multiply = [&](int k, const std::uint32_t(&weights)[4]) {
+      const std::uint16_t* const from = dt + k + n0 * 2;
+      hopper::Mma(sum, weights, *reinterpret_cast<const std::uint32_t*>(from),
+                  *reinterpret_cast<const std::uint32_t*>(from + 8));
+    };
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      if (i * 16 < args.rank) multiply(i * 16, a[i]);
+    }
+#pragma unroll 1
+    for (int k = kChunkK; k < args.rank; k += 16) {
+      std::uint32_t more[4];
+      hopper::LoadMatrices(a_lane + k / kChunkK * (16 * kChunkK * 2) + k % kChunkK * 16, more);
+      multiply(k, more);
+    }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      x[i] = WidenedBf16(__ldcg(args.x + element + i * next));
-      gate[i] = WidenedBf16(__ldcg(args.gate + element + i * next));
+      float product = sum[2 * i];
+      if (args.norm_eps >= 0.0f) product = __fmul_rn(product, scales[0]);
+      const float delta = SoftplusApprox(__fadd_rn(product, bias[i]));
+      const float dx = __fmul_rn(delta, x[i]);
+      float y = 0.0f;
+#pragma unroll
+      for (int j = 0; j < kPerLane; ++j) {
+        float bn = raw[args.rank + n0 + 4 * j];
+        float cn = raw[args.rank + kN + n0 + 4 * j];
+        if (args.norm_eps >= 0.0f) bn = __fmul_rn(bn, scales[1]), cn = __fmul_rn(cn, scales[2]);
+        const float next_h = __fmaf_rn(Exp2Approx(__fmul_rn(delta, decay[i][j])), h[i][j], __fmul_rn(dx, bn));
+        y = __fmaf_rn(next_h, cn, y);
+        if (active && real) __stcs(at + 4 * j * args.channels + 8 * i, next_h);
+      }
+      y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 1));
+      y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 2));
+      y = __fmul_rn(__fmaf_rn(skip[i], x[i], y), gate[i]);
+      if (active && real && n0 == 0)
+        args.y[element + i * next] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
     }
-  }
-  if constexpr (kFolded) {
-    __syncthreads();
-    if (threadIdx.x < width) keep(threadIdx.x, groups.Total(threadIdx.x, folded));
-  } else {
-    for (int i = threadIdx.x; i < width; i += kWarps * 32)
-      keep(i, __ldcg(args.dt_bc + static_cast<std::int64_t>(row) * width + i));
-  }
-  __syncthreads();
-  if (args.norm_eps >= 0.0f) {
-    if (warp < 3) {
-      const int begin = warp == 0 ? 0 : args.rank + (warp - 1) * kN;
-      const float scale = PlainScale(raw + begin, warp == 0 ? args.rank : kN, args.norm_eps);
-      if (lane == 0) scales[warp] = scale;
-    }
-    __syncthreads();
-  }
-
-  // delta of the warp's channels: every column of B is this row.
-  float sum[4] = {};
-  const auto multiply = [&](int k, const std::uint32_t(&weights)[4]) {
-    const std::uint16_t* const from = dt + k + n0 * 2;
-    hopper::Mma(sum, weights, *reinterpret_cast<const std::uint32_t*>(from),
-                *reinterpret_cast<const std::uint32_t*>(from + 8));
-  };
-#pragma unroll
-  for (int i = 0; i < kAhead; ++i) {
-    if (i * 16 < args.rank) multiply(i * 16, a[i]);
-  }
-#pragma unroll 1
-  for (int k = kChunkK; k < args.rank; k += 16) {
-    hopper::LoadMatrices(a_lane + k / kChunkK * (16 * kChunkK * 2) + k % kChunkK * 16, a[0]);
-    multiply(k, a[0]);
-  }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    float product = sum[2 * i];
-    if (args.norm_eps >= 0.0f) product = __fmul_rn(product, scales[0]);
-    const float delta = SoftplusApprox(__fadd_rn(product, bias[i]));
-    const float dx = __fmul_rn(delta, x[i]);
-    float y = 0.0f;
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-      float bn = raw[args.rank + n0 + 4 * j];
-      float cn = raw[args.rank + kN + n0 + 4 * j];
-      if (args.norm_eps >= 0.0f) bn = __fmul_rn(bn, scales[1]), cn = __fmul_rn(cn, scales[2]);
-      h[i][j] = __fmaf_rn(Exp2Approx(__fmul_rn(delta, decay[i][j])), h[i][j], __fmul_rn(dx, bn));
-      y = __fmaf_rn(h[i][j], cn, y);
-    }
-    y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 1));
-    y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 2));
-    y = __fmul_rn(__fmaf_rn(skip[i], x[i], y), gate[i]);
-    if (active && n0 == 0) args.y[element + i * next] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
-  }
-  if (!active) return;
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) __stcs(at + 4 * j * args.channels + 8 * i, h[i][j]);
   }
 #endif
 }

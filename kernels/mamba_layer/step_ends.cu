@@ -7,6 +7,7 @@ namespace {
 
 struct EmbedShape {
   static constexpr int kThreads = 256;
+  static constexpr int kValues = kThreads * kQuad;
 };
 
 // Where the rows of the residual stream come from: one row of four values at a time.
@@ -34,17 +35,23 @@ struct GivenRows {
   }
 };
 
+// Grid (pieces of kValues values, rows).
 template <class Rows>
 __global__ void __launch_bounds__(EmbedShape::kThreads) EnterKernel(const Rows rows, const NormInput next) {
   AllowNextKernel();
-  const int row = blockIdx.x;
-  for (int first = threadIdx.x * kQuad; first - static_cast<int>(threadIdx.x % 32) * kQuad < next.width;
-       first += EmbedShape::kThreads * kQuad) {
-    const bool inside = first < next.width;
-    const float4 value = inside ? rows.At(row, first) : float4{};
-    const float4 weight = inside ? *reinterpret_cast<const float4*>(next.weight + first) : float4{};
-    StoreNormInput(next, first, row, value, weight, inside);
-  }
+  const int row = blockIdx.y;
+  const int first = blockIdx.x * EmbedShape::kValues + threadIdx.x * kQuad;
+  const bool inside = first < next.width;
+  const float4 weight = inside ? Load4(next.weight + first) : float4{};
+  const float4 value = inside ? rows.At(row, first) : float4{};
+  StoreNormInput(next, first, row, value, weight, inside);
+}
+
+template <class Rows>
+const char* LaunchEnter(void* stream, int rows, const Rows& from, const NormInput& next) {
+  const int pieces = (next.width + EmbedShape::kValues - 1) / EmbedShape::kValues;
+  return Launch(stream, EnterKernel<Rows>,
+                {.grid = dim3(pieces, rows), .threads = EmbedShape::kThreads, .overlaps = false}, from, next);
 }
 
 }  // namespace
@@ -60,8 +67,7 @@ const char* EmbedRows(void* stream, const EmbedRowsArgs& args) {
                           .layout = StepLayout::Of(args.rows)};
   const EmbeddingRows rows = {args.embedding.data, args.embedding.k_pad(), args.tokens, args.buffers.residual,
                               args.embedding.cols};
-  return Launch(stream, EnterKernel<EmbeddingRows>,
-                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false}, rows, next);
+  return LaunchEnter(stream, args.rows, rows, next);
 }
 
 const char* NormRows(void* stream, const NormRowsArgs& args) {
@@ -72,9 +78,7 @@ const char* NormRows(void* stream, const NormRowsArgs& args) {
                           .width = args.width,
                           .sum_width = SquareSumWidth(args.bucket),
                           .layout = StepLayout::Of(args.bucket)};
-  return Launch(stream, EnterKernel<GivenRows>,
-                {.grid = dim3(args.rows), .threads = EmbedShape::kThreads, .overlaps = false},
-                GivenRows{args.hidden, args.width}, next);
+  return LaunchEnter(stream, args.rows, GivenRows{args.hidden, args.width}, next);
 }
 
 const char* HeadStep(void* stream, const HeadStepArgs& args) {

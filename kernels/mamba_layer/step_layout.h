@@ -22,8 +22,9 @@ struct StepLayout {
     return {(rows + kCore - 1) / kCore, rows < kCore ? rows : kCore};
   }
   constexpr MAMBAD_LANE std::int64_t Index(int row, int k) const {
-    const std::int64_t row_block = static_cast<std::int64_t>(k / kChunkK) * row_blocks + row / kCore;
-    return ((row_block * (kChunkK / kCore) + k % kChunkK / kCore) * height + row % kCore) * kCore + k % kCore;
+    const auto r = static_cast<std::uint32_t>(row), c = static_cast<std::uint32_t>(k);  // cheaper to divide
+    const std::uint32_t row_block = c / kChunkK * row_blocks + r / kCore;
+    return ((row_block * (kChunkK / kCore) + c % kChunkK / kCore) * height + r % kCore) * kCore + c % kCore;
   }
 };
 

@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
       output.LoadFresh(m, column0 + column, operands);
     }
     const float4 total = SumOfRanks(SharedAddress(sums + column * Shape::kSumStride + row), gridDim.x);
-    output.Apply(m, column0 + column, row_inside, total, Output::kScaled ? row_scale[column] : 1.0f,
+    output.Apply(m, column0 + column, row_inside, true, total, Output::kScaled ? row_scale[column] : 1.0f,
                  constants, operands);
   }
   if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers

@@ -72,10 +72,10 @@ struct FoldedXProj {
 #pragma unroll
     for (int i = 0; i < kFoldTiles; ++i) LoadFoldWeights(from + i * 16 * kCore, to.a[i]);
   }
-  // quads[tile][row of x][quad of 4 channels], in shared memory; by a warp.
+  // quads[tile][row of x][quad of 4 channels], in shared memory; by a warp. `writes`: as for an output.
   template <int kHeight>
-  __device__ __forceinline__ void Multiply(int segment, int row0, const Weights& w,
-                                           const uint2* quads) const {
+  __device__ __forceinline__ void Multiply(int segment, int row0, const Weights& w, const uint2* quads,
+                                           bool writes) const {
     const int lane = threadIdx.x % 32;
     float sum[4] = {};
 #pragma unroll
@@ -86,7 +86,7 @@ struct FoldedXProj {
     const int row = lane % 4 * 2;
     float* const to =
         sums.At(row, segment) + row0 + lane / 4;  // past the width, to the stride: nobody reads it
-    if (row >= kHeight) return;
+    if (row >= kHeight || !writes) return;
     to[0] = sum[0];
     to[8] = sum[2];
     if (row + 1 >= kHeight) return;
