@@ -1,9 +1,10 @@
 // The prompt path of a Mamba layer on a GPU: proves it against a plain fp64 reference and against itself,
-// then times it. Arguments: check | time | scans | both | profile.
+// then times it. Arguments: check | time | scans | both | profile | pass MODEL CHUNKS TOKENS...
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -396,6 +397,31 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
   std::printf("  sum %.1f; exponential bound %.1f us\n", sum * 1e6, bound * 1e6);
 }
 
+// One pass as a graph, launched kernel by kernel, and what those launches take of the host.
+void TimePass(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
+  const Timed timed(m, chunks, length);
+  const auto enqueue = [&](cudaStream_t stream) {
+    MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, stream));
+    for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, stream));
+  };
+  const double graph = TimeGraph(enqueue);
+  std::vector<double> launches, walls;
+  for (int i = 0; i < 11; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    enqueue(nullptr);
+    const auto launched = std::chrono::steady_clock::now();
+    MUST(cudaDeviceSynchronize());
+    const std::chrono::duration<double> launch = launched - begin,
+                                        wall = std::chrono::steady_clock::now() - begin;
+    launches.push_back(launch.count());
+    walls.push_back(wall.count());
+  }
+  std::ranges::sort(launches);
+  std::ranges::sort(walls);
+  std::printf("%s %ld x %ld: graph %.3f ms, eager %.3f ms, of which the host launches for %.3f ms\n", m.name,
+              chunks, length, graph * 1e3, walls[5] * 1e3, launches[5] * 1e3);
+}
+
 // The scan alone.
 void TimeScans() {
   const struct {
@@ -461,6 +487,18 @@ int main(int argc, char** argv) {
   std::printf("%s, %d multiprocessors\n", device.name, device.multiProcessorCount);
   if (mode == "scans") {
     TimeScans();
+    return 0;
+  }
+  if (mode == "pass" && argc > 4) {
+    const TimedModel models[] = {
+        {"130m", 768, 1536, 48, 24}, {"1.4b", 2048, 4096, 128, 48}, {"2.8b", 2560, 5120, 160, 64}};
+    for (const TimedModel& model : models) {
+      if (std::string(argv[2]) != model.name) continue;
+      for (int i = 4; i < argc; ++i) {
+        TimePass(model, std::atoi(argv[3]), std::atoi(argv[i]));
+        TimeModel(model, std::atoi(argv[3]), std::atoi(argv[i]), 1e6);
+      }
+    }
     return 0;
   }
   if (mode == "profile") {  // one layer, twice, for a profiler: profile [MODEL [CHUNKS [TOKENS]]]

@@ -3,7 +3,7 @@
 // one half for both:
 //   kTiles 1  a block's tile is 128 tokens x kCols outputs, and the two share the weights
 //   kTiles 2  256 tokens x kCols outputs, of which the blocks take two, and share the activations
-// One warp feeds a ring of stages (a slab of k each) by bulk copies, two warpgroups multiply, each kTiles
+// Two warps feed a ring of stages (a slab of k each) by bulk copies, two warpgroups multiply, each kTiles
 // times 64 tokens. Weights do not wait for the kernel before this one.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
@@ -25,7 +25,7 @@ template <int kCols, int kTiles, int kBlocks>
 struct LinearStages {
   // The wide tile's sums take more registers than warps of equal shares have: those of the feeding warpgroup.
   static constexpr bool kMoveRegisters = kTiles == 2;
-  static constexpr int kThreads = 2 * 128 + (kMoveRegisters ? 128 : 32);
+  static constexpr int kThreads = 2 * 128 + (kMoveRegisters ? 128 : 64);
   static constexpr int kSlabBlockBytes = 8 * 64 * 2;  // 8 rows of a slab
   static constexpr int kXTileBytes = kTokenTile / 8 * kSlabBlockBytes;
   static constexpr int kXBytes = kTiles * kXTileBytes;
@@ -94,7 +94,7 @@ struct LinearRing {
   }
   __device__ void Init() const {
     for (int i = 0; i < Stages::kStages; ++i) {
-      InitBarrier(full + i, 1);
+      InitBarrier(full + i, 2);  // the two feeders
       InitBarrier(empty + i, kClusterBlocks * 8);  // every multiplying warp of the cluster
     }
     FenceBarrierInit();
@@ -119,7 +119,7 @@ struct StageCopies {
   __device__ void FetchW(int stage, const ClusterTile<kTiles>& tile, int step) const {
     constexpr bool kShared = kTiles == 1;
     constexpr int kCount = kCols / 8 / (kShared ? kClusterBlocks : 1);
-    ArriveExpectBytes(ring.full + stage, Stages::kStageBytes);
+    ArriveExpectBytes(ring.full + stage, Stages::kWBytes);
     const int slab = tile.segment * shape.segment_slabs + step;
     const int part = kShared ? rank * kCount : 0;
     const int first = tile.ColumnTile(rank) * (kCols / 8) + part;
@@ -137,6 +137,7 @@ struct StageCopies {
     }
   }
   __device__ void FetchX(int stage, const ClusterTile<kTiles>& tile, int step) const {
+    ArriveExpectBytes(ring.full + stage, Stages::kXBytes);
     const int token_tile = min(tile.token_pair * 2 + rank, shape.token_tiles - 1);
     const std::int64_t slab = tile.segment * shape.segment_slabs + step;
     Copy<kTiles == 2>(ring.X(stage) + (kTiles == 2 ? rank * Stages::kXTileBytes : 0),
@@ -155,33 +156,47 @@ struct StageCopies {
   }
 };
 
-// One thread.
+// All stages of this block's tiles, in order; the first `ahead` of them are fetched already. One thread.
+template <int kCols, int kTiles, int kBlocks, class Fetch>
+__device__ __forceinline__ void FeedTiles(const LinearPromptShape& shape,
+                                          const LinearRing<kCols, kTiles, kBlocks>& ring, int ahead,
+                                          const Fetch& fetch) {
+  using Tile = ClusterTile<kTiles>;
+  RingPlace<LinearStages<kCols, kTiles, kBlocks>::kStages> place;
+  const int tiles = Tile::Count(shape);
+  for (int index = blockIdx.x / kClusterBlocks; index < tiles; index += gridDim.x / kClusterBlocks) {
+    const Tile tile = Tile::At(shape, index);
+    const int steps = shape.SegmentSlabs(tile.segment);
+    for (int step = 0; step < steps; ++step, place.Next()) {
+      if (ahead > 0) {
+        --ahead;
+        continue;
+      }
+      WaitBarrier(ring.empty + place.stage, place.parity ^ 1);
+      fetch(place.stage, tile, step);
+    }
+  }
+}
+
+// A warp for each operand: issuing a copy takes longer than multiplying a part of a stage.
 template <int kCols, int kTiles, int kBlocks>
 __device__ __forceinline__ void FeedRing(const LinearPromptShape& shape,
                                          const LinearRing<kCols, kTiles, kBlocks>& ring, int rank) {
   using Stages = LinearStages<kCols, kTiles, kBlocks>;
   using Tile = ClusterTile<kTiles>;
   const StageCopies<kCols, kTiles, kBlocks> copies{shape, ring, rank};
-  const int tiles = Tile::Count(shape);
-  int index = blockIdx.x / kClusterBlocks;
-  // The ring is empty: its first weights need nobody.
-  const Tile first = Tile::At(shape, index);
-  const int ahead = min(Stages::kStages, shape.SegmentSlabs(first.segment));
-  for (int step = 0; step < ahead; ++step) copies.FetchW(step, first, step);
-  WaitForPreviousKernel();
-  RingPlace<Stages::kStages> place;
-  for (int skip = ahead; index < tiles; index += gridDim.x / kClusterBlocks) {
-    const Tile tile = Tile::At(shape, index);
-    const int steps = shape.SegmentSlabs(tile.segment);
-    for (int step = 0; step < steps; ++step, place.Next()) {
-      if (skip > 0) {
-        --skip;
-      } else {
-        WaitBarrier(ring.empty + place.stage, place.parity ^ 1);
-        copies.FetchW(place.stage, tile, step);
-      }
-      copies.FetchX(place.stage, tile, step);
-    }
+  const int warp = static_cast<int>(threadIdx.x - 2 * 128) / 32;
+  if (warp == 0 && ElectOneLane()) {
+    // The ring is empty: its first weights need nobody.
+    const Tile first = Tile::At(shape, blockIdx.x / kClusterBlocks);
+    const int ahead = min(Stages::kStages, shape.SegmentSlabs(first.segment));
+    for (int step = 0; step < ahead; ++step) copies.FetchW(step, first, step);
+    FeedTiles(shape, ring, ahead,
+              [&](int stage, const Tile& tile, int step) { copies.FetchW(stage, tile, step); });
+  } else if (warp == 1 && ElectOneLane()) {
+    WaitForPreviousKernel();
+    FeedTiles(shape, ring, 0,
+              [&](int stage, const Tile& tile, int step) { copies.FetchX(stage, tile, step); });
   }
 }
 
@@ -266,7 +281,7 @@ __global__ void __launch_bounds__(LinearStages<kCols, kTiles, kBlocks>::kThreads
   SyncCluster();
   if (threadIdx.x >= 2 * 128) {
     if constexpr (kMoveRegisters) ReleaseRegisters<40>();
-    if (threadIdx.x < 2 * 128 + 32 && ElectOneLane()) FeedRing(shape, ring, rank);
+    FeedRing(shape, ring, rank);
   } else {
     if constexpr (kMoveRegisters) TakeRegisters<232>();
     WaitForPreviousKernel();

@@ -65,7 +65,9 @@ class LayerPromptPass {
     const StoreSegments segments{scratch_.segments, token_blocks_ * 8, Unsigned(scratch_.segment_stride),
                                  Unsigned(tokens_)};
     const CoreMatrices x_proj = Cores(weights_.x_proj);
-    if (ConvXProjIsFused(conv.width, x_proj.rows)) {
+    // With few tokens the fused kernel has too few blocks. Same bits.
+    constexpr std::int64_t kFewTokens = 512;
+    if (tokens_ > kFewTokens && ConvXProjIsFused(conv.width, x_proj.rows)) {
       return LaunchConvXProj(stream_, conv, x_proj, kXProjSegments, segments);
     }
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
