@@ -57,7 +57,6 @@ template <int kTiles>
 struct ClusterTile {
   static constexpr int kGroupPairs = 8;
   int token_pair, segment, column_group;
-  bool first_pair;  // of its group
 
   __device__ static int Pairs(const LinearPromptShape& shape) { return (shape.token_tiles + 1) / 2; }
   __device__ static int Columns(const LinearPromptShape& shape) {
@@ -71,8 +70,7 @@ struct ClusterTile {
     const int width = min(kGroupPairs, Pairs(shape) - first);
     const int in_group = index - first * columns;
     const int column = in_group / width;
-    return {first + in_group % width, column % shape.segments, column / shape.segments,
-            in_group % width == 0};
+    return {first + in_group % width, column % shape.segments, column / shape.segments};
   }
 
   // Of the block `rank` of the cluster. The first token tile; a wide block has the one after it too.
@@ -94,7 +92,7 @@ struct LinearRing {
   }
   __device__ void Init() const {
     for (int i = 0; i < Stages::kStages; ++i) {
-      InitBarrier(full + i, 2);  // the two feeders
+      InitBarrier(full + i, 2);                    // the two feeders
       InitBarrier(empty + i, kClusterBlocks * 8);  // every multiplying warp of the cluster
     }
     FenceBarrierInit();
@@ -109,9 +107,6 @@ template <int kCols, int kTiles, int kBlocks>
 struct StageCopies {
   using Stages = LinearStages<kCols, kTiles, kBlocks>;
   static constexpr std::uint16_t kBoth = (1 << kClusterBlocks) - 1;
-  // Weights come from memory, and the ring is too short for that: one cluster of a group asks for them
-  // early.
-  static constexpr int kAhead = 8;
   const LinearPromptShape& shape;
   const LinearRing<kCols, kTiles, kBlocks>& ring;
   int rank;
@@ -130,9 +125,6 @@ struct StageCopies {
       const int block = min(first + done, shape.row_blocks - count);
       Copy<kShared>(to + done * Stages::kSlabBlockBytes, shape.W(block, slab),
                     count * Stages::kSlabBlockBytes, stage);
-      if (tile.first_pair && step + kAhead < shape.SegmentSlabs(tile.segment)) {
-        BulkPrefetch(shape.W(block, slab + kAhead), count * Stages::kSlabBlockBytes);
-      }
       done += count;
     }
   }
