@@ -38,6 +38,10 @@ extern __shared__ uint4 dynamic_shared[];
 __device__ RowShared& Shared() { return *reinterpret_cast<RowShared*>(dynamic_shared); }
 __device__ float* OnChipRow() { return reinterpret_cast<float*>(dynamic_shared + kRowSharedBytes / 16); }
 
+__device__ Penalties PenaltiesOf(const SamplingRow& row) {
+  return {row.repetition_penalty, row.presence_penalty, row.frequency_penalty};
+}
+
 // The fixed-point weights exp((l - max) / temperature) of the tokens that a cut keeps.
 struct Weights {
   Cut cut;
@@ -116,7 +120,7 @@ class RowWork {
       }
     }
     __syncthreads();
-    const Penalties penalties{row.repetition_penalty, row.presence_penalty, row.frequency_penalty};
+    const Penalties penalties = PenaltiesOf(row);
     if (penalties.Any()) {
       bool listed = false;
       for (int i = row.counts_begin + thread; i < row.suppressed_begin; i += kRowThreads) {
@@ -238,7 +242,8 @@ __device__ void SampleRow(const SampleLaunch& launch, int r, RowWork& work) {
   const SamplingRow& row = work.shared.row;
   const auto logits = [&] { return launch.logits + r * launch.logits_stride; };
   const bool report = row.logprob != 0 || row.top_logprobs > 0;
-  const bool count_previous = row.count_previous != 0 && row.token_slot >= 0;
+  // Nothing counts without a penalty: then the row need not be copied and read again.
+  const bool count_previous = row.count_previous != 0 && row.token_slot >= 0 && PenaltiesOf(row).Any();
   const bool adjust = row.list_end > row.bias_begin || count_previous;
   work.Load(logits(), report || adjust || row.temperature != 0.0f);
   const bool finite = work.extremes.finite();
