@@ -74,8 +74,8 @@ __device__ inline void ForEachLogit(const RowSlice& slice, const RowGroup& group
   });
 }
 
-// The largest logit with the lowest id that has it, the least finite one, and whether all are finite. Tokens
-// come in ascending order of id.
+// The largest logit with the lowest id that has it, whether all are finite, and the least one if they are.
+// Tokens come in ascending order of id.
 class Extremes {
  public:
   __device__ void Add(float logit, int token) {
@@ -83,7 +83,7 @@ class Extremes {
       best_ = logit;
       id_ = token;
     }
-    if (logit > -INFINITY) least_ = fminf(least_, logit);
+    least_ = fminf(least_, logit);
     poison_ = __fmaf_rn(logit, 0.0f, poison_);  // NaN from an infinity or a NaN on
   }
 
@@ -101,7 +101,7 @@ class Extremes {
 
   __device__ float max() const { return best_; }
   __device__ int argmax() const { return id_; }
-  __device__ float min() const { return least_; }
+  __device__ float min() const { return least_; }  // NaN unless finite()
   __device__ bool finite() const { return poison_ == 0.0f; }
 
   // Inverse of OrderedKey.

@@ -142,7 +142,9 @@ class RowWork {
     }
     __syncthreads();
     extremes = Extremes();
-    ForEachLogit(slice, group, [&](float logit, int token) { extremes.Add(logit, token); });
+    ForEachLogit(slice, group, [&](float logit, int token) {
+      if (logit > -INFINITY) extremes.Add(logit, token);  // not suppressed
+    });
     extremes.Reduce(group);
   }
 
