@@ -3,9 +3,9 @@
 // again.
 //
 // Bound: at most `capacity` PromptLogprobs and Delta events wait at a time (capacity is raised to what one
-// tick of the request may push: one Delta per candidate and one PromptLogprobs). Started, Finished, Scored
-// and End always fit (at most 3 + candidate_count of them exist per request), so the end of a request is
-// never lost.
+// tick of the request may push: two Deltas per candidate, of two steps, and one PromptLogprobs). Started,
+// Finished, Scored and End always fit (at most 3 + candidate_count of them exist per request), so the end of
+// a request is never lost.
 //
 // Threads: Attach, HasRoom and Push belong to the engine; Pop to one reader at a time, on any thread; GiveUp
 // to any. The callbacks run outside the lock: `on_ready` on the thread that pushed into an empty ring,

@@ -82,7 +82,7 @@ class Model {
   // How many launches may wait for their Collect; 0: Launch must not be called.
   virtual int launches_max() const { return 0; }
   // As Forward, for decode rows alone with exactly one task each, in order, none with a target. Forward must
-  // not be called, nor a slot of the batch be touched, before it is collected.
+  // not be called, nor what a slot of the batch holds be read or relied on, before it is collected.
   virtual absl::Status Launch(const Batch&, const StateView&) { return absl::UnimplementedError("Launch"); }
   // The results of the oldest launch, as Forward gives them.
   virtual absl::Status Collect(std::vector<LogitsResult>*) { return absl::UnimplementedError("Collect"); }

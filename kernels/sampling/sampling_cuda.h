@@ -59,8 +59,8 @@ struct ScoreLaunch {
   float* row_copies = nullptr;            // SamplingScratchBytes; null when that is 0
 };
 
-// `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. With `dependent` the launch may start
-// before the kernel before it in the stream has ended (it waits inside).
+// `stream` is a cudaStream_t; the result a cudaError_t, 0 for success. The kernel after a launch may start
+// before it has ended (and waits inside); the launch itself waits for the one before.
 int DescribeSamplingDevice(int device, SamplingDevice* description);
 int LaunchSample(void* stream, const SamplingPlan& plan, const SampleLaunch& launch);
 int LaunchScoreRows(void* stream, const SamplingPlan& plan, const ScoreLaunch& launch);

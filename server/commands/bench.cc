@@ -126,6 +126,8 @@ absl::StatusOr<Measured> Measure(Engine* engine, uint32_t batch, const BenchOpti
   while (measured.steps_s.size() < options.output_tokens) {
     const absl::Time start = absl::Now();
     const TickReport report = engine->Tick(start);
+    MAMBAD_RETURN_IF_ERROR(open.Drain());
+    // With what lies between ticks, during which the device goes on.
     const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
     if (report.prompt_tokens > 0 && report.decode_rows == 0) {
       prefill_tokens += report.prompt_tokens;
@@ -134,7 +136,6 @@ absl::StatusOr<Measured> Measure(Engine* engine, uint32_t batch, const BenchOpti
       measured.steps_s.push_back(seconds);
       progress.Update(measured.steps_s.size(), options.output_tokens);
     }
-    MAMBAD_RETURN_IF_ERROR(open.Drain());
   }
   MAMBAD_RETURN_IF_ERROR(open.CancelAll());
   if (prefill_s > 0) measured.prefill_tokens_per_s = static_cast<double>(prefill_tokens) / prefill_s;
