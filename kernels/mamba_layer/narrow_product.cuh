@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + (Output::kScaled
         if (s < args.segments) total = AddEach(total, Load4(from + s * Shape::kSumFloats));
       }
     }
-    const float scale = Output::kScaled ? row_scale[column] : 1.0f;
+    const float scale = Output::kScaled && real ? row_scale[column] : 1.0f;
     const int m_now = hopper::Opaque(m), column_now = hopper::Opaque(column);
     if constexpr (Output::kFolds) {
       if (warp * 32 < quads)
@@ -216,6 +216,7 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + (Output::kScaled
     } else if (warp * 32 < quads) {
       output.Apply(m_now, column_now, inside, real, total, scale, constants, operands);
     }
+    if (!real) __syncthreads();  // the rehearsal has read what the run writes
   }
 #endif
 }

@@ -83,8 +83,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs ar
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) hopper::LoadMatrices(a_lane + i * 256, a[i]);
 
-    // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for
-    // real.
+  // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for real.
 #pragma unroll 1
   for (int pass = 0; pass < 2; ++pass) {
     const bool real = pass == 1;
@@ -162,6 +161,7 @@ __global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs ar
       if (active && real && n0 == 0)
         args.y[element + i * next] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
     }
+    if (!real) __syncthreads();  // the rehearsal has read what the run writes
   }
 #endif
 }

@@ -454,7 +454,8 @@ __global__ void __launch_bounds__(kTiles* Scan16::kWarps * 32, 1)
       inputs = next_inputs;
     };
     Scan16Step* step = &next_step();
-    Scan16Step* before = step;
+    // The ring's last step, of which nothing is stored.
+    Scan16Step* before = step == ring ? step + kRing - 1 : step - 1;
     lane.Prepare(*step, inputs);
     lane.Expand(*step, inputs, constants, 0, terms[0]);
     for (int left = tokens; left > Scan16::kStep; left -= Scan16::kStep) {
