@@ -19,6 +19,7 @@ namespace mambad::kernels {
 
 inline constexpr int kCore = 8;  // rows and k of a core matrix
 inline constexpr int kTileRows = 128;
+inline constexpr int kTileBlocks = kTileRows / kCore;  // row blocks of a tile
 inline constexpr int kChunkK = 64;
 inline constexpr int kRowBlockBytes = kCore * kChunkK * 2;
 

@@ -10,6 +10,7 @@
 
 #include "kernels/base/token_tiles.h"
 #include "kernels/device/hopper.cuh"
+#include "kernels/device/ring.cuh"
 #include "kernels/device/wgmma.cuh"
 #include "kernels/linear/gpu_layout.h"
 #include "kernels/linear/linear_prompt.cuh"
@@ -17,7 +18,6 @@
 namespace mambad::kernels {
 
 inline constexpr int kClusterBlocks = 2;
-inline constexpr int kWeightTileBlocks = kTileRows / kCore;  // row blocks of a tile of the packed weight
 
 // kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short
 // K the epilogue counts most, and another block's product hides it.
@@ -36,20 +36,6 @@ struct LinearStages {
 };
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
-// Where a role stands in the ring.
-template <int kStages>
-struct RingPlace {
-  int stage = 0;
-  std::uint32_t parity = 0;
-
-  __device__ __forceinline__ void Next() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 // What a cluster takes. Tiles are taken by groups of token pairs whose activations stay in L2 while all the
 // weights pass; within a group tokens run fastest, so that the clusters running together share weights.
@@ -121,7 +107,7 @@ struct StageCopies {
     char* const to = ring.W(stage) + part * Stages::kSlabBlockBytes;
     // At most two pieces: they may reach over the end of a tile of the weight.
     for (int done = 0; done < kCount;) {
-      const int count = min(kCount - done, kWeightTileBlocks - (first + done) % kWeightTileBlocks);
+      const int count = min(kCount - done, kTileBlocks - (first + done) % kTileBlocks);
       const int block = min(first + done, shape.row_blocks - count);
       Copy<kShared>(to + done * Stages::kSlabBlockBytes, shape.W(block, slab),
                     count * Stages::kSlabBlockBytes, stage);
@@ -192,12 +178,6 @@ __device__ __forceinline__ void FeedRing(const LinearPromptShape& shape,
   }
 }
 
-// Lanes 0 and 1 tell the two blocks of the cluster that this warp has read the stage.
-__device__ __forceinline__ void ReleaseStage(std::uint64_t* empty) {
-  const std::uint32_t lane = threadIdx.x % 32;
-  if (lane < kClusterBlocks) ArriveCluster(empty, lane);
-}
-
 // A warpgroup's kTiles times 64 tokens, which follow each other.
 template <int kCols, int kTiles, int kBlocks>
 __device__ __forceinline__ void MultiplySegment(
@@ -221,11 +201,11 @@ __device__ __forceinline__ void MultiplySegment(
     }
     WgmmaCommit();
     WgmmaWait<1>();
-    if (step > 0) ReleaseStage(ring.empty + previous);
+    if (step > 0) ReleaseStage<kClusterBlocks>(ring.empty + previous);
     previous = place.stage;
   }
   WgmmaWait<0>();
-  ReleaseStage(ring.empty + previous);
+  ReleaseStage<kClusterBlocks>(ring.empty + previous);
 }
 
 template <int kCols, int kTiles, int kBlocks, class Epilogue>

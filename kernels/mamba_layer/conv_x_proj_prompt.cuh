@@ -217,7 +217,7 @@ struct ConvXProjRing {
     const int stage = step % Stages::kStages, slab = first_slab + step;
     ArriveExpectBytes(full + stage,
                       Stages::kTileBytes + BlocksBefore() * Stages::kBlockBytes + Stages::kWBytes);
-    constexpr int kBlocks = kCols / 8, kInTile = kBlocks < kWeightTileBlocks ? kBlocks : kWeightTileBlocks;
+    constexpr int kBlocks = kCols / 8, kInTile = kBlocks < kTileBlocks ? kBlocks : kTileBlocks;
     BulkCopy(W(stage), shape.W(0, slab), kInTile * Stages::kBlockBytes, full + stage);
     if constexpr (kBlocks > kInTile) {
       BulkCopy(W(stage) + kInTile * Stages::kBlockBytes, shape.W(kInTile, slab),

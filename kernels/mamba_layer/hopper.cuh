@@ -44,10 +44,6 @@ __device__ __forceinline__ void AsyncCopyWait() {
 }
 __device__ __forceinline__ void AsyncCopyWaitAll() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-__device__ __forceinline__ void PrefetchL2(const void* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from) : "memory");
-}
-
 // What ordinary stores or cp.async of this thread wrote to shared memory, wgmma may read after a barrier.
 __device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 

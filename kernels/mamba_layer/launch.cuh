@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/device/launch.cuh"
 #include "kernels/mamba_layer/narrow_product.cuh"
@@ -149,8 +150,8 @@ inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
   const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kWholeBlocks;
   const int across = (rows + kColumns * kWholeBlocks - 1) / (kColumns * kWholeBlocks);
   int least = 0;
-  for (const int tile : {64, 80, 96, 128, 160}) {
-    if (best.shares_x ? tile == 96 || tile == 160 : tile < 96) continue;  // not built
+  // As LaunchWhole has them.
+  for (const int tile : best.shares_x ? std::array{64, 80, 128} : std::array{96, 128, 160}) {
     const int tiles = (weight.rows + tile - 1) / tile;
     const int work = best.shares_x ? (tiles + kWholeBlocks - 1) / kWholeBlocks : tiles * across;
     const int rounds = (work + clusters - 1) / clusters;

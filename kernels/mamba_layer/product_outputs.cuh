@@ -97,7 +97,7 @@ struct ConvAndGate {
   __device__ __forceinline__ void Prefetch(int m, int b) const {
     const int slot = slot_index[b];
     if (m >= channels || slot == kNoSlot) return;
-    for (int k = 0; k < conv_width - 1; ++k) hopper::PrefetchL2(SlotData(window, slot) + m + k * channels);
+    for (int k = 0; k < conv_width - 1; ++k) PrefetchLine(SlotData(window, slot) + m + k * channels);
   }
   __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
@@ -115,8 +115,8 @@ struct ConvAndGate {
     if (m >= channels) {
       StoreGate(layout.Index(b, m - channels), writes, sum);
     } else {
-      const uint2 bits =
-          StoreConv(SlotData(window, operands.slot) + m, layout.Index(b, m), writes, sum, constants, operands);
+      const uint2 bits = StoreConv(SlotData(window, operands.slot) + m, layout.Index(b, m), writes, sum,
+                                   constants, operands);
       if constexpr (kFolds) *quad = bits;
     }
   }

@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs ar
 #pragma unroll
   for (int i = 0; i < kAhead; ++i) hopper::LoadMatrices(a_lane + i * 256, a[i]);
 
-  // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for real.
+    // Once to bring the instructions close, which costs nothing while the previous kernel runs; then for
+    // real.
 #pragma unroll 1
   for (int pass = 0; pass < 2; ++pass) {
     const bool real = pass == 1;
@@ -102,8 +103,6 @@ __global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs ar
     }
     if constexpr (kFolded) {
       if (sums_segments) groups.Keep(warp, lane, sums);
-    }
-    if constexpr (kFolded) {
       __syncthreads();
       if (threadIdx.x < width) keep(threadIdx.x, groups.Total(threadIdx.x, folded));
     } else {

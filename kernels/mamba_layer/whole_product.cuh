@@ -13,17 +13,10 @@
 
 namespace mambad::kernels {
 
-// By a warp that has read a stage.
-template <class Shape>
-__device__ __forceinline__ void ReleaseStage(const WholeRing<Shape>& ring, int stage) {
-  const int lane = threadIdx.x % 32;
-  if (lane < kWholeBlocks) ArriveCluster(ring.empty + stage, lane);
-}
-
 // The sums of the next `steps` chunks, by a warpgroup.
 template <class Shape>
 __device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int steps,
-                                               WholePlace<Shape::kStages>& at,
+                                               RingPlace<Shape::kStages>& at,
                                                float (&sum)[Shape::kRows / 2]) {
   const int x_offset = threadIdx.x / 128 * (64 / kCore) * kRowBlockBytes;
   int before = 0;
@@ -39,17 +32,17 @@ __device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int
       WgmmaAdd<Shape::kRows>(sum, x + i * (256 >> 4), w + i * (256 >> 4));
     WgmmaCommit();
     WgmmaWait<1>();
-    if (step > 0) ReleaseStage(ring, before);
+    if (step > 0) ReleaseStage<kWholeBlocks>(ring.empty + before);
     before = at.stage;
   }
   WgmmaWait<0>();
-  ReleaseStage(ring, before);
+  ReleaseStage<kWholeBlocks>(ring.empty + before);
 }
 
 // The sums of all segments. before_last runs before the last of them.
 template <class Shape, class BeforeLast>
 __device__ __forceinline__ void MultiplyAll(const ProductArgs& args, const WholeRing<Shape>& ring,
-                                            WholePlace<Shape::kStages>& at, const BeforeLast& before_last,
+                                            RingPlace<Shape::kStages>& at, const BeforeLast& before_last,
                                             float (&total)[Shape::kRows / 2]) {
   if (args.segments == 1) before_last();
   MultiplyChunks(ring, min(args.segment_chunks, args.chunks), at, total);
@@ -71,22 +64,17 @@ __device__ __forceinline__ int CompletedColumn() {
 
 // The norm scale of that row: a warp finds those of its sixteen, four at a time. All loads at once, since
 // they queue behind what the ring asks for.
-template <class Output>
-__device__ __forceinline__ float CompletedScale(const Output& output, int column0, int end) {
-  if constexpr (!Output::kScaled) {
-    return 1.0f;
-  } else {
-    const int lane = threadIdx.x % 32, row = lane % 2 * 8 + lane / 4;
-    float scales[4];
-    GroupedRowScales(output.norm, column0 + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 8, end, scales);
-    float result = 0.0f;
+__device__ __forceinline__ float CompletedScale(const NormedRows& norm, int column0, int end) {
+  const int lane = threadIdx.x % 32, row = lane % 2 * 8 + lane / 4;
+  float scales[4];
+  GroupedRowScales(norm, column0 + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 8, end, scales);
+  float result = 0.0f;
 #pragma unroll
-    for (int four = 0; four < 4; ++four) {
-      const float given = __shfl_sync(~0u, scales[four], row % 4 * 8);
-      if (row / 4 == four) result = given;
-    }
-    return result;
+  for (int four = 0; four < 4; ++four) {
+    const float given = __shfl_sync(~0u, scales[four], row % 4 * 8);
+    if (row / 4 == four) result = given;
   }
+  return result;
 }
 
 // Four channels of the lane's row, from the pairs of both rows that lanes 2 i and 2 i + 1 hold of a block.
@@ -146,14 +134,15 @@ __device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Outp
 template <class Shape, class Output>
 __device__ __forceinline__ void MultiplyTiles(const ProductArgs& args, const Output& output,
                                               const WholeRing<Shape>& ring, int rank) {
+  static_assert(Output::kScaled);
   using Tile = WholeTile<Shape>;
-  WholePlace<Shape::kStages> at;
-  WholePlace<2> inputs;
+  RingPlace<Shape::kStages> at;
+  RingPlace<2> inputs;
   const int count = Tile::Count(args);
   const Tile first(args, Tile::First(), rank);
   const int column = CompletedColumn();
   const typename Output::Row row = output.RowAt(first.column0 + column, column < first.columns);
-  const float scale = CompletedScale(output, first.column0, first.column0 + first.columns);
+  const float scale = CompletedScale(output.norm, first.column0, first.column0 + first.columns);
   for (int index = Tile::First(); index < count; index += Tile::Step(), inputs.Next()) {
     const Tile tile(args, index, rank);
     // Two lanes share a row. Not earlier: all of W passes through the L2 meanwhile.
@@ -192,7 +181,7 @@ template <class Shape, class Output>
 __device__ __forceinline__ void FetchInputs(const ProductArgs& args, const Output& output,
                                             const WholeRing<Shape>& ring, int rank) {
   using Tile = WholeTile<Shape>;
-  WholePlace<2> at;
+  RingPlace<2> at;
   const int count = Tile::Count(args);
   for (int index = Tile::First(); index < count; index += Tile::Step(), at.Next()) {
     const Tile tile(args, index, rank);

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/device/ring.cuh"
 #include "kernels/device/wgmma.cuh"
 #include "kernels/mamba_layer/hopper.cuh"
 #include "kernels/mamba_layer/product_args.h"
@@ -91,17 +92,6 @@ struct WholeTile {
   }
 };
 
-// Where a role stands in the ring.
-template <int kStages>
-struct WholePlace {
-  int stage = 0;
-  std::uint32_t parity = 0;
-
-  __device__ __forceinline__ void Next() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-};
-
 template <class Shape>
 struct WholeRing {
   unsigned char* data;
@@ -167,8 +157,6 @@ class WeightFeeder {
   }
 
  private:
-  static constexpr int kTileBlocks = kTileRows / kCore;
-
   // Rows past the weight: others, which are not stored.
   static __device__ const std::uint16_t* Source(const ProductArgs& args, int block) {
     const bool inside = block * kCore < args.rows;
@@ -224,7 +212,7 @@ class XFeeder {
 template <class Shape, class Feeder>
 __device__ __forceinline__ void FeedTiles(const ProductArgs& args, const WholeRing<Shape>& ring, int rank,
                                           Feeder& feeder, int ahead) {
-  WholePlace<Shape::kStages> at;
+  RingPlace<Shape::kStages> at;
   const int count = WholeTile<Shape>::Count(args);
   for (int index = WholeTile<Shape>::First(); index < count; index += WholeTile<Shape>::Step()) {
     if (ahead == 0) feeder.Begin(args, WholeTile<Shape>(args, index, rank), rank);
