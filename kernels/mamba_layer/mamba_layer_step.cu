@@ -82,7 +82,6 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
                                          .u = buffers.u,
                                          .square_sums = buffers.square_sums,
                                          .width = args.shape.d_model,
-                                         .sum_width = SquareSumWidth(args.rows),
                                          .layout = StepLayout::Of(args.rows)},
                                 .kept = args.last_hidden};
   return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);

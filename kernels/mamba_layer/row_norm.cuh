@@ -14,14 +14,8 @@ namespace mambad::kernels {
 
 inline constexpr int kSquareSumWidth = 16, kSquareGroupWidth = 128;
 
-// How many values a sum of squares covers in a step of `rows` rows.
-__host__ __device__ constexpr int SquareSumWidth(int rows) {
-  return rows <= kCore ? kSquareSumWidth : kSquareGroupWidth;
-}
-// How many sums a row has.
-__host__ __device__ constexpr int SquareSums(int width, int rows) {
-  return (width + SquareSumWidth(rows) - 1) / SquareSumWidth(rows);
-}
+// How many sums of squares of `sum_width` values a row of `width` values has.
+__device__ constexpr int SquareSums(int width, int sum_width) { return (width + sum_width - 1) / sum_width; }
 
 struct NormedRows {          // what a product reads
   const float* square_sums;  // (rows, SquareSums())
@@ -45,8 +39,8 @@ __device__ __forceinline__ float ScaleOfParts(const NormedRows& rows, float tota
 // lane's eight. Rows from `end` on are not read.
 __device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int end) {
   constexpr int kSums = kSquareGroupWidth / kSquareSumWidth;
-  constexpr int kAhead = 3;                        // groups whose loads are under way: all of 3,072 values
-  const int count = rows.width / kSquareSumWidth;  // a multiple of 4
+  constexpr int kAhead = 3;  // groups whose loads are under way: all of 3,072 values
+  const int count = SquareSums(rows.width, kSquareSumWidth);  // a multiple of 4
   const float* sums = rows.square_sums + static_cast<std::int64_t>(row) * count;
   float total = 0.0f;
 #pragma unroll 1
@@ -69,7 +63,7 @@ template <int kFours>
 __device__ __forceinline__ void GroupedRowScales(const NormedRows& rows, int row, int end,
                                                  float (&scales)[kFours]) {
   constexpr int kAhead = 3;
-  const int count = (rows.width + kSquareGroupWidth - 1) / kSquareGroupWidth;
+  const int count = SquareSums(rows.width, kSquareGroupWidth);
   float total[kFours] = {};
 #pragma unroll 1
   for (int first = threadIdx.x % 8; first < count; first += kAhead * 8) {
@@ -98,7 +92,6 @@ struct NormInput {      // what the producer of the residual stream writes
   std::uint16_t* u;
   float* square_sums;  // (rows, SquareSums())
   int width;
-  int sum_width;      // SquareSumWidth()
   StepLayout layout;  // of u
 };
 
@@ -110,17 +103,16 @@ __device__ __forceinline__ void StoreNormInput(const NormInput& norm, int m, int
   float sum = SumOfQuad(MultiplyEach(value, value));
   sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 1));
   sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, 2));
-  if (norm.sum_width == kSquareGroupWidth) {
+  const int sum_width = norm.layout.row_blocks == 1 ? kSquareSumWidth : kSquareGroupWidth;
+  if (sum_width == kSquareGroupWidth) {
 #pragma unroll
     for (int mask = 4; mask < 32; mask *= 2) sum = __fadd_rn(sum, __shfl_xor_sync(~0u, sum, mask));
   }
   if (!store) return;
   StoreBf16(norm.u + norm.layout.Index(b, m), {__fmul_rn(value.x, weight.x), __fmul_rn(value.y, weight.y),
                                                __fmul_rn(value.z, weight.z), __fmul_rn(value.w, weight.w)});
-  if (m % norm.sum_width == 0) {
-    const int count = (norm.width + norm.sum_width - 1) / norm.sum_width;
-    norm.square_sums[static_cast<std::int64_t>(b) * count + m / norm.sum_width] = sum;
-  }
+  if (m % sum_width == 0)
+    norm.square_sums[static_cast<std::int64_t>(b) * SquareSums(norm.width, sum_width) + m / sum_width] = sum;
 }
 
 }  // namespace mambad::kernels

@@ -63,7 +63,6 @@ const char* EmbedRows(void* stream, const EmbedRowsArgs& args) {
                           .u = args.buffers.u,
                           .square_sums = args.buffers.square_sums,
                           .width = args.embedding.cols,
-                          .sum_width = SquareSumWidth(args.rows),
                           .layout = StepLayout::Of(args.rows)};
   const EmbeddingRows rows = {args.embedding.data, args.embedding.k_pad(), args.tokens, args.buffers.residual,
                               args.embedding.cols};
@@ -76,7 +75,6 @@ const char* NormRows(void* stream, const NormRowsArgs& args) {
                           .u = args.buffers.u,
                           .square_sums = args.buffers.square_sums,
                           .width = args.width,
-                          .sum_width = SquareSumWidth(args.bucket),
                           .layout = StepLayout::Of(args.bucket)};
   return LaunchEnter(stream, args.rows, GivenRows{args.hidden, args.width}, next);
 }
