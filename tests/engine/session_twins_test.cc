@@ -4,14 +4,14 @@
 
 #include <random>
 
-#include "engine/model/load.h"
+#include "tests/model/test_models.h"
 #include "tests/support/loop_harness.h"
-#include "tests/support/test_device.h"
 
 namespace mambad {
 namespace {
 
 constexpr int kNeighbours = 24;
+constexpr int kAllCpus = 0;
 constexpr auto kEarly = OracleModel::Ahead::kEarly, kLate = OracleModel::Ahead::kLate;
 
 struct Case {
@@ -29,14 +29,8 @@ class SessionTwinsTest : public testing::TestWithParam<Case> {
       return std::make_shared<OracleModel>(ForwardLimits(), GetParam().ahead,
                                            GetParam().state_dtype == StateDtype::kBf16);
     }
-    LoadOptions options;
-    options.model = std::string(MAMBAD_SOURCE_DIR "/") + GetParam().model;
-    options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
-    options.limits = {.decode_rows = 64, .prompt_tokens = 64};
-    options.state_dtype = GetParam().state_dtype;
-    absl::StatusOr<LoadedModel> loaded = LoadModel(options);
-    EXPECT_TRUE(loaded.ok()) << loaded.status();
-    return loaded->model;
+    return LoadTestModel(std::string(MAMBAD_SOURCE_DIR "/") + GetParam().model, Precision::kAuto,
+                         {.decode_rows = 64, .prompt_tokens = 64}, kAllCpus, GetParam().state_dtype);
   }
 
   static HarnessOptions Options() {

@@ -5,10 +5,9 @@
 #include <cstring>
 
 #include "engine/error.h"
-#include "engine/model/load.h"
 #include "kernels/base/slots.h"
+#include "tests/model/test_models.h"
 #include "tests/support/loop_harness.h"
-#include "tests/support/test_device.h"
 
 namespace mambad {
 namespace {
@@ -17,19 +16,14 @@ using Bytes = std::vector<std::byte>;
 
 constexpr uint64_t kSeed = 0x123456789abcdef0;
 constexpr uint32_t kOutputTokens = 9;
+constexpr int kThreads = 2;
 const std::vector<uint32_t> kPrompt(40, 45);
 
 class StateSeedTest : public testing::Test {
  protected:
   static std::shared_ptr<Model> NewModel() {
-    LoadOptions options;
-    options.model = std::string(MAMBAD_TEST_DATA "/models/tiny-mamba");
-    options.device = TestsRunOnGpu() ? DeviceChoice::kCuda : DeviceChoice::kCpu;
-    options.limits = {.decode_rows = 8, .prompt_tokens = 64};
-    options.state_dtype = StateDtype::kBf16;
-    absl::StatusOr<LoadedModel> loaded = LoadModel(options);
-    EXPECT_TRUE(loaded.ok()) << loaded.status();
-    return loaded->model;
+    return LoadTestModel(TestDataPath("models/tiny-mamba"), Precision::kAuto,
+                         {.decode_rows = 8, .prompt_tokens = 64}, kThreads, StateDtype::kBf16);
   }
   // A tick reads less than the prompt.
   static HarnessOptions Options() {
