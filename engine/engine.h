@@ -79,9 +79,9 @@ class Engine {
   virtual absl::StatusOr<RequestTicket> Submit(GenerationRequest request,
                                                std::shared_ptr<TokenSink> sink) = 0;
   // Ends a request at the next tick with `status`, which its End event and the counts then carry; a turn of a
-  // session whose next step is under way ends a tick later, with that step's token. Ignored
-  // when the request is unknown, has ended, was cancelled before, or only has its last token to consume.
-  // REQUIRES: status is not OK.
+  // session whose next step is under way ends a tick later, with that step's token. Ignored when the request
+  // is unknown, has ended, was cancelled before, or only has its last token to consume. REQUIRES: status is
+  // not OK.
   virtual void Cancel(RequestTicket ticket,
                       absl::Status status = absl::CancelledError("the caller cancelled")) = 0;
 

@@ -37,8 +37,8 @@ class SessionTable {
   explicit SessionTable(const Options& options);
 
   // Whether such a session may be added: INVALID_ARGUMENT (session_id, session.labels, session.ttl,
-  // session.state_seed),
-  // ALREADY_EXISTS, or RESOURCE_EXHAUSTED when sessions_max exist; the caller adds RetryInfo.
+  // session.state_seed), ALREADY_EXISTS, or RESOURCE_EXHAUSTED when sessions_max exist; the caller adds
+  // RetryInfo.
   absl::Status MayInsert(const CreateSessionRequest& request) const;
   // REQUIRES: MayInsert(request).ok().
   Session& Insert(const CreateSessionRequest& request, StateSlot slot, absl::Time now);
