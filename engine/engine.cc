@@ -33,11 +33,14 @@ absl::Status CheckOptions(const EngineOptions& options) {
     return InvalidField("queue_tokens_max", "must be at least prompt_tokens_max");
   }
   if (options.decode_rows_max < 1) return InvalidField("decode_rows_max", "must be at least 1");
-  if (options.prompt_tokens_per_tick < 1 || options.prompt_tokens_per_tick_idle < 1) {
-    return InvalidField("prompt_tokens_per_tick", "must be at least 1");
+  if (options.prompt_tokens_per_pass < 1 || options.prompt_tokens_per_pass_idle < 1) {
+    return InvalidField("prompt_tokens_per_pass", "must be at least 1");
   }
-  if (std::min(options.prompt_time_per_tick, options.prompt_time_per_tick_idle) <= absl::ZeroDuration()) {
-    return InvalidField("prompt_time_per_tick", "must be positive");
+  if (!(options.prompt_share > 0 && options.prompt_share <= 1)) {
+    return InvalidField("prompt_share", "must be in (0, 1]");
+  }
+  if (std::min(options.prompt_time_per_pass, options.prompt_time_per_pass_idle) <= absl::ZeroDuration()) {
+    return InvalidField("prompt_time_per_pass", "must be positive");
   }
   if (options.stall_timeout <= absl::ZeroDuration()) {
     return InvalidField("stall_timeout", "must be positive");

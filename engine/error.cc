@@ -40,6 +40,11 @@ absl::Status DrainingError() {
                    {.reason = reason::kDraining, .retry_after = kRetryAfterDraining});
 }
 
+absl::Status StatePoisonedError() {
+  return MakeError(absl::StatusCode::kInternal, "the state became non-finite",
+                   {.reason = reason::kStatePoisoned});
+}
+
 absl::Status DeviceLostError(absl::StatusCode code) {
   return MakeError(code, "the device was lost", {.reason = reason::kDeviceLost});
 }

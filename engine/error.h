@@ -57,6 +57,8 @@ absl::Status InvalidField(std::string_view field, std::string_view rule);
 
 // UNAVAILABLE, DRAINING + RetryInfo.
 absl::Status DrainingError();
+// INTERNAL, STATE_POISONED.
+absl::Status StatePoisonedError();
 // `code`, DEVICE_LOST: INTERNAL for what ran, UNAVAILABLE for what did not.
 absl::Status DeviceLostError(absl::StatusCode code);
 

@@ -19,6 +19,7 @@ namespace mambad {
 namespace {
 
 constexpr uint32_t kDefaultSlotsMax = 512;
+constexpr uint32_t kPromptTokensPerPass = 1024;
 constexpr size_t kModelIdBytesMax = 128;
 
 bool IsModelIdChar(char c) {
@@ -103,9 +104,15 @@ void AddServeOptions(CLI::App* app, ServeOptions* options) {
   app->add_option("--decode-rows", options->decode_rows, "Sequences that one step decodes at most")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str();
-  app->add_option("--prompt-tokens-per-tick", options->prompt_tokens_per_tick,
-                  "Prompt tokens read between two steps of the running streams")
-      ->check(CLI::Range(1, 65536))
+  app->add_option(
+         "--prompt-share", options->prompt_share,
+         "Share of the time that prompts take while streams run: 0.5 doubles the time between tokens")
+      ->check(CLI::Range(0.01, 1.0))
+      ->capture_default_str();
+  app->add_option("--prompt-tokens-per-pass", options->prompt_tokens_per_pass,
+                  "Prompt tokens read together while streams run: more are read faster, but keep new prompts "
+                  "waiting longer; 0: as many as the device reads at once, at most 1024")
+      ->check(CLI::Range(0, 65536))
       ->capture_default_str();
   AddDuration(app, "--default-deadline", &options->default_deadline,
               "Deadline of a call whose client set none; 0: none");
@@ -165,8 +172,11 @@ EngineOptions ToEngineOptions(const ServeOptions& options, const Model& model) {
   engine.queue_tokens_max = options.queue_tokens;
   engine.prompt_tokens_max = options.max_prompt_tokens;
   engine.decode_rows_max = options.decode_rows;
-  engine.prompt_tokens_per_tick = options.prompt_tokens_per_tick;
-  engine.prompt_tokens_per_tick_idle = model.limits().prompt_tokens;
+  engine.prompt_share = options.prompt_share;
+  engine.prompt_tokens_per_pass = options.prompt_tokens_per_pass != 0
+                                      ? options.prompt_tokens_per_pass
+                                      : std::min(kPromptTokensPerPass, model.limits().prompt_tokens);
+  engine.prompt_tokens_per_pass_idle = model.limits().prompt_tokens;
   engine.stall_timeout = options.stall_timeout;
   engine.device_timeout = options.device_timeout;
   return engine;

@@ -40,7 +40,8 @@ struct ServeOptions {
   uint64_t queue_tokens = uint64_t{1} << 22;
   uint64_t max_prompt_tokens = uint64_t{1} << 21;
   uint32_t decode_rows = 512;
-  uint32_t prompt_tokens_per_tick = 512;
+  double prompt_share = 0.5;
+  uint32_t prompt_tokens_per_pass = 0;  // 0: what the model takes at once, at most 1024
   absl::Duration default_deadline = absl::Minutes(10);
   absl::Duration stall_timeout = absl::Seconds(30);
   absl::Duration drain_timeout = absl::Seconds(30);

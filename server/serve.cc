@@ -117,7 +117,7 @@ absl::StatusOr<std::shared_ptr<const Serving>> MakeServing(const ServeOptions& o
   const auto log = [](const std::string& line) { Log(LogLevel::kInfo, line); };
   ForwardLimits limits;
   limits.decode_rows = options.decode_rows;
-  limits.prompt_tokens = std::max(options.prompt_tokens_per_tick, limits.prompt_tokens);
+  limits.prompt_tokens = std::max(options.prompt_tokens_per_pass, limits.prompt_tokens);
   const absl::Time start = absl::Now();
   MAMBAD_ASSIGN_OR_RETURN(const ModelAndText loaded, Load(options.model, limits, log));
   EngineOptions engine_options = ToEngineOptions(options, *loaded.model);

@@ -38,7 +38,7 @@ struct FusedPromptCall {
   float norm_epsilon = 0;
   std::span<const kernels::SlotView> state;
   void* workspace = nullptr;  // FusedPromptBytes; shared by the blocks of one pass
-  bool first = false;         // the first block of the pass
+  bool first = false;         // of the blocks that run with these chunks: the workspace knows nothing of them
 };
 
 class FusedMixer {

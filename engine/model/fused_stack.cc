@@ -89,16 +89,17 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const StepFeed& fe
 }
 
 absl::Status FusedStack::Prompt(kernels::Stream& stream, const MixerChunks& chunks, int64_t tokens,
-                                float* residual, const StateView& state) {
+                                float* residual, const StateView& state, size_t first, size_t last) {
   FusedPromptCall call;
   call.stream = &stream;
   call.residual = residual;
   call.tokens = tokens;
   call.chunks = chunks;
   call.workspace = prompt_memory_.data();
-  for (Block& block : blocks_) {
-    call.first = &block == &blocks_.front();
+  call.first = true;
+  for (Block& block : blocks_.subspan(first, last - first)) {
     MAMBAD_RETURN_IF_ERROR(block.FusedPrompt(call, state));
+    call.first = false;
   }
   return absl::OkStatus();
 }

@@ -45,9 +45,9 @@ class FusedStack {
   // `state`.
   absl::Status Decode(kernels::Stream& stream, int64_t rows, const StateView& state);
   bool prepared_for(const StateView& state) const { return recorded_for_ == state; }
-  // Runs `chunks` over `residual` (T, M), which holds their embeddings.
+  // Runs the blocks [first, last) on `chunks` and `residual` (T, M).
   absl::Status Prompt(kernels::Stream& stream, const MixerChunks& chunks, int64_t tokens, float* residual,
-                      const StateView& state);
+                      const StateView& state, size_t first, size_t last);
 
   const float* residual() const { return buffers_.residual; }  // (B, M)
   size_t bytes() const { return step_memory_.bytes() + prompt_memory_.bytes(); }

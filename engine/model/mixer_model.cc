@@ -152,16 +152,18 @@ void MixerModel::Describe(const ModelConfig& config, uint64_t parameters, const 
 
 absl::Status MixerModel::AllocateWorkspace() {
   const int64_t rows = std::max(limits_.decode_rows, limits_.prompt_tokens);
-  const int64_t row_floats = AlignedFloats(rows * info_.d_model);
+  const int64_t prompt_floats = AlignedFloats(int64_t{limits_.prompt_tokens} * info_.d_model);
   const int64_t task_floats = AlignedFloats(int64_t{limits_.logits_tasks()} * info_.d_model);
   // The fused path has workspaces of its own.
   const bool fused = FusedStack::OfferedBy(blocks_);
-  const int64_t normed_floats = fused ? 0 : row_floats;
+  const int64_t decode_floats = fused ? 0 : AlignedFloats(int64_t{limits_.decode_rows} * info_.d_model);
+  const int64_t normed_floats = fused ? 0 : AlignedFloats(rows * info_.d_model);
   const auto mixer_floats = fused ? 0 : static_cast<int64_t>(blocks_.front().mixer().WorkspaceFloats(rows));
-  const int64_t floats = row_floats + normed_floats + task_floats + mixer_floats;
+  const int64_t floats = decode_floats + prompt_floats + normed_floats + task_floats + mixer_floats;
   MAMBAD_ASSIGN_OR_RETURN(workspace_, device_->Allocate(floats * sizeof(float), "workspace"));
   residual_ = workspace_.as<float>();
-  normed_ = residual_ + row_floats;
+  prompt_residual_ = residual_ + decode_floats;
+  normed_ = prompt_residual_ + prompt_floats;
   head_hidden_ = normed_ + normed_floats;
   mixer_workspace_ = head_hidden_ + task_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_, state_layout_.narrow()));
@@ -190,14 +192,16 @@ absl::Status MixerModel::ClaimSlot(int32_t slot, const StateView& state) {
   return absl::OkStatus();
 }
 
-absl::Status MixerModel::ClaimSlots(const Batch& batch, const StateView& state) {
+absl::Status MixerModel::ClaimSlots(const Batch& batch, const StateView& state, bool resumes) {
   slot_claimed_.assign(static_cast<size_t>(state.slots), 0);
   for (const int32_t slot : batch.decode_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
-  for (const int32_t slot : batch.chunk_slots) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
+  for (const int32_t slot : batch.chunk_slots) {
+    if (!resumes || slot != kernels::kNoSlot) MAMBAD_RETURN_IF_ERROR(ClaimSlot(slot, state));
+  }
   return absl::OkStatus();
 }
 
-absl::Status MixerModel::CheckWide(const Batch& batch, const StateView& state) const {
+absl::Status MixerModel::CheckWide(const Batch& batch, const StateView& state, bool resumes) const {
   if (batch.chunk_wide.size() != (state_layout_.narrow() ? batch.chunk_slots.size() : 0))
     return absl::InvalidArgumentError("every chunk of a narrow state needs a wide slot, and no other does");
   if (batch.chunk_wide.empty()) return absl::OkStatus();
@@ -206,7 +210,10 @@ absl::Status MixerModel::CheckWide(const Batch& batch, const StateView& state) c
     return absl::InvalidArgumentError(absl::StrCat("wide slots must hold ", state_layout_.wide_stride,
                                                    " bytes, and lie at multiples of ", kWideAlignment));
   std::vector<int32_t> slots;
-  for (const WideChunk& chunk : batch.chunk_wide) slots.push_back(chunk.slot);
+  for (const WideChunk& chunk : batch.chunk_wide) {
+    if (!resumes || chunk.slot != kernels::kNoSlot) slots.push_back(chunk.slot);
+  }
+  if (slots.empty()) return absl::OkStatus();
   std::ranges::sort(slots);
   if (slots.front() < 0 || slots.back() >= state.wide_slots)
     return absl::InvalidArgumentError(absl::StrCat("wide slot not in [0, ", state.wide_slots, ")"));
@@ -215,7 +222,7 @@ absl::Status MixerModel::CheckWide(const Batch& batch, const StateView& state) c
   return absl::OkStatus();
 }
 
-absl::Status MixerModel::Check(const Batch& batch, const StateView& state) const {
+absl::Status MixerModel::Check(const Batch& batch, const StateView& state, bool resumes) const {
   const size_t decode_rows = batch.decode_slots.size();
   const size_t chunks = batch.chunk_slots.size();
   const size_t tokens = batch.prompt_tokens.size();
@@ -238,7 +245,7 @@ absl::Status MixerModel::Check(const Batch& batch, const StateView& state) const
     if (batch.chunk_offsets[i] >= batch.chunk_offsets[i + 1])
       return absl::InvalidArgumentError("a chunk must have at least one token");
   }
-  MAMBAD_RETURN_IF_ERROR(CheckWide(batch, state));
+  MAMBAD_RETURN_IF_ERROR(CheckWide(batch, state, resumes));
   return CheckTokens(batch.prompt_tokens, info_.vocab_size, "prompt");
 }
 
@@ -275,14 +282,31 @@ absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
     }
     return Collect(results);
   }
-  MAMBAD_RETURN_IF_ERROR(Check(batch, state));
+  return Run(batch, state, AllParts(), results);
+}
+
+absl::Status MixerModel::ForwardParts(const Batch& batch, const StateView& state, uint32_t first,
+                                      uint32_t last, std::vector<LogitsResult>* results) {
+  MAMBAD_CHECK(waiting_ == 0 && batch.decode_slots.empty() && first < last && last <= parts());
+  return Run(batch, state, {first, last}, results);
+}
+
+absl::Status MixerModel::Run(const Batch& batch, const StateView& state, Parts range,
+                             std::vector<LogitsResult>* results) {
+  const bool resumes = range.first > 0;
+  MAMBAD_RETURN_IF_ERROR(Check(batch, state, resumes));
   MAMBAD_RETURN_IF_ERROR(CheckTasks(batch, state));
-  MAMBAD_RETURN_IF_ERROR(ClaimSlots(batch, state));
-  results->resize(batch.logits.size());
+  MAMBAD_RETURN_IF_ERROR(ClaimSlots(batch, state, resumes));
   MAMBAD_RETURN_IF_ERROR(tables_.Fill(*stream_, batch, head_->Arrange(batch.logits)));
   const auto asks = [&](LogitsSource source) {
     return std::ranges::any_of(batch.logits, [&](const LogitsTask& task) { return task.source == source; });
   };
+  const auto tokens = static_cast<int64_t>(batch.prompt_tokens.size());
+  const auto chunks = static_cast<int64_t>(batch.chunk_slots.size());
+  if (range.last < parts()) {
+    MAMBAD_RETURN_IF_ERROR(RunPrefill(tokens, chunks, state, range));
+    return stream_->Synchronize();
+  }
   const size_t tasks = batch.logits.size();
   // Before any row runs: a slot's hidden row as the last tick left it.
   if (asks(LogitsSource::kSlot)) MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
@@ -291,12 +315,12 @@ absl::Status MixerModel::Forward(const Batch& batch, const StateView& state,
     if (asks(LogitsSource::kDecodeRow))
       MAMBAD_RETURN_IF_ERROR(Gather(RowsOf(DecodeResidual()), tables_.decode_row_of(), tasks));
   }
-  if (!batch.chunk_slots.empty()) {
-    MAMBAD_RETURN_IF_ERROR(RunPrefill(static_cast<int64_t>(batch.prompt_tokens.size()),
-                                      static_cast<int64_t>(batch.chunk_slots.size()), state));
+  if (chunks > 0) {
+    MAMBAD_RETURN_IF_ERROR(RunPrefill(tokens, chunks, state, range));
     if (asks(LogitsSource::kPromptToken))
-      MAMBAD_RETURN_IF_ERROR(Gather(ResidualRows(), tables_.prompt_token_of(), tasks));
+      MAMBAD_RETURN_IF_ERROR(Gather(RowsOf(prompt_residual_), tables_.prompt_token_of(), tasks));
   }
+  results->resize(tasks);
   MAMBAD_RETURN_IF_ERROR(head_->Run(*stream_, head_hidden_, batch.logits, *results));
   return stream_->Synchronize();
 }
@@ -344,8 +368,8 @@ absl::Status MixerModel::Collect(std::vector<LogitsResult>* results) {
   return absl::OkStatus();
 }
 
-BlockCall MixerModel::CallFor(int64_t rows, const StateView& state) {
-  return {stream_.get(), residual_, normed_, mixer_workspace_, rows, state};
+BlockCall MixerModel::CallFor(float* residual, int64_t rows, const StateView& state) {
+  return {stream_.get(), residual, normed_, mixer_workspace_, rows, state};
 }
 
 absl::Status MixerModel::Prepare(const StateView& state) {
@@ -366,10 +390,10 @@ absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
   MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
       *stream_, embedding_,
       {.ids = tables_.decode_tokens(), .out = residual_, .ldo = info_.d_model, .rows = rows}));
-  const BlockCall call = CallFor(rows, state);
+  const BlockCall call = CallFor(residual_, rows, state);
   for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Step(call, tables_.decode_slots()));
   MAMBAD_RETURN_IF_ERROR(AdvanceKeys(state, tables_.decode_slots(), nullptr, rows));
-  return SaveHidden(ResidualRows(), nullptr, state, tables_.decode_slots(), rows);
+  return SaveHidden(RowsOf(residual_), nullptr, state, tables_.decode_slots(), rows);
 }
 
 absl::Status MixerModel::SaveHidden(const kernels::RowTable& from, const int32_t* from_index,
@@ -382,21 +406,26 @@ absl::Status MixerModel::SaveHidden(const kernels::RowTable& from, const int32_t
                                       .width = info_.d_model});
 }
 
-absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateView& state) {
-  MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
-      *stream_, embedding_,
-      {.ids = tables_.prompt_tokens(), .out = residual_, .ldo = info_.d_model, .rows = tokens}));
-  const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots(), tables_.wide_slots()};
-  MAMBAD_RETURN_IF_ERROR(WidenBegun(state, chunks));
-  if (fused_ != nullptr) {
-    MAMBAD_RETURN_IF_ERROR(fused_->Prompt(*stream_, packed, tokens, residual_, state));
-  } else {
-    const BlockCall call = CallFor(tokens, state);
-    for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Prefill(call, packed));
+absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateView& state, Parts range) {
+  if (range.first == 0) {
+    MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
+        *stream_, embedding_,
+        {.ids = tables_.prompt_tokens(), .out = prompt_residual_, .ldo = info_.d_model, .rows = tokens}));
+    MAMBAD_RETURN_IF_ERROR(WidenBegun(state, chunks));
   }
+  const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots(), tables_.wide_slots()};
+  if (fused_ != nullptr) {
+    MAMBAD_RETURN_IF_ERROR(
+        fused_->Prompt(*stream_, packed, tokens, prompt_residual_, state, range.first, range.last));
+  } else {
+    const BlockCall call = CallFor(prompt_residual_, tokens, state);
+    for (uint32_t part = range.first; part < range.last; ++part)
+      MAMBAD_RETURN_IF_ERROR(blocks_[part].Prefill(call, packed));
+  }
+  if (range.last < parts()) return absl::OkStatus();
   MAMBAD_RETURN_IF_ERROR(AdvanceKeys(state, tables_.chunk_slots(), tables_.chunk_offsets(), chunks));
   MAMBAD_RETURN_IF_ERROR(RoundEnded(state, chunks));
-  return SaveHidden(ResidualRows(), tables_.last_tokens(), state, tables_.chunk_slots(), chunks);
+  return SaveHidden(RowsOf(prompt_residual_), tables_.last_tokens(), state, tables_.chunk_slots(), chunks);
 }
 
 absl::Status MixerModel::AdvanceKeys(const StateView& state, const int32_t* slots, const int64_t* offsets,

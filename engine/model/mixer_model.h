@@ -65,6 +65,9 @@ class MixerModel : public Model {
   absl::Status Prepare(const StateView& state) override;
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
+  uint32_t parts() const override { return static_cast<uint32_t>(blocks_.size()); }  // layers
+  absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
+                            std::vector<LogitsResult>* results) override;
   // Ahead of the host on a GPU's fused path, unless somebody observes the logits.
   int launches_max() const override;
   absl::Status Launch(const Batch& batch, const StateView& state) override;
@@ -85,16 +88,26 @@ class MixerModel : public Model {
   void Describe(const ModelConfig& config, uint64_t parameters, const WeightSource& weights,
                 kernels::WeightPrecision precision, uint64_t weight_bytes, uint64_t decode_weight_bytes);
 
-  absl::Status Check(const Batch& batch, const StateView& state) const;
+  // A range of a prompt pass's parts.
+  struct Parts {
+    uint32_t first;
+    uint32_t last;
+  };
+  Parts AllParts() const { return {0, parts()}; }
+  // What Forward and ForwardParts share: decode rows, then these parts of the prompts.
+  absl::Status Run(const Batch& batch, const StateView& state, Parts range,
+                   std::vector<LogitsResult>* results);
+  // `resumes`: chunks may have been given up (kNoSlot).
+  absl::Status Check(const Batch& batch, const StateView& state, bool resumes = false) const;
   absl::Status CheckTasks(const Batch& batch, const StateView& state) const;
-  absl::Status ClaimSlots(const Batch& batch, const StateView& state);
+  absl::Status ClaimSlots(const Batch& batch, const StateView& state, bool resumes = false);
   // Whether Launch takes it.
   bool IsStep(const Batch& batch) const;
   absl::Status ClaimSlot(int32_t slot, const StateView& state);
-  absl::Status CheckWide(const Batch& batch, const StateView& state) const;
+  absl::Status CheckWide(const Batch& batch, const StateView& state, bool resumes) const;
   absl::Status RunDecode(const Batch& batch, const StateView& state);
   const float* DecodeResidual() const { return fused_ != nullptr ? fused_->residual() : residual_; }
-  absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state);
+  absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state, Parts range);
   // Of a narrow state: rows of the batch consume tokens (offsets; null: one each), prompts begin and end.
   absl::Status AdvanceKeys(const StateView& state, const int32_t* slots, const int64_t* offsets,
                            int64_t rows);
@@ -106,10 +119,9 @@ class MixerModel : public Model {
   // Copies rows to where the head reads them: position p from row index[p], unless that is -1.
   absl::Status Gather(const kernels::RowTable& from, const int32_t* index, size_t tasks);
   int64_t RowBytes() const { return info_.d_model * static_cast<int64_t>(sizeof(float)); }
-  kernels::RowTable ResidualRows() const { return RowsOf(residual_); }
   kernels::RowTable RowsOf(const float* rows) const;
   kernels::RowTable LastHidden(const StateView& state) const;
-  BlockCall CallFor(int64_t rows, const StateView& state);
+  BlockCall CallFor(float* residual, int64_t rows, const StateView& state);
 
   // Constant after Create. The device outlives everything that lives on it.
   std::unique_ptr<kernels::Device> device_;
@@ -121,9 +133,10 @@ class MixerModel : public Model {
   std::unique_ptr<Head> head_;
   kernels::Embedding embedding_;
 
-  // Scratch of one Forward.
+  // Scratch of one Forward, but for prompt_residual_, which lives from the first part of a pass to its last.
   kernels::DeviceBuffer workspace_;
-  float* residual_ = nullptr;         // (rows_max, M)
+  float* residual_ = nullptr;         // (decode_rows, M); the fused path has its own
+  float* prompt_residual_ = nullptr;  // (prompt_tokens, M)
   float* normed_ = nullptr;           // (rows_max, M)
   float* head_hidden_ = nullptr;      // (tasks_max, M)
   float* mixer_workspace_ = nullptr;  // WorkspaceFloats(rows_max)

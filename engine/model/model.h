@@ -7,6 +7,8 @@
 //   read nor written (but for LogitsSource::kSlot, which reads). Equal inputs give equal bits on equal
 //   numerics ids.
 //
+// A pass over prompt chunks may be cut into parts (layers), so that decode steps of other slots go between.
+//
 // A model may also run ahead of the host: Launch enqueues a decode step and Collect waits for the oldest one,
 // so that the host delivers the tokens of one step while the next runs.
 //
@@ -78,6 +80,19 @@ class Model {
   // `results` is resized to batch.logits.size() and parallel to it.
   virtual absl::Status Forward(const Batch& batch, const StateView& state,
                                std::vector<LogitsResult>* results) = 0;
+
+  // How many parts a pass over prompt chunks has.
+  virtual uint32_t parts() const { return 1; }
+  // Runs the parts [first, last) of a pass; after the last of all, what Forward does for these chunks and
+  // tasks is done, and `results` hold as there. REQUIRES: `batch` has no decode rows, and is the same for all
+  // parts; but between two of them a chunk may have been given up: its slot, and wide one, are kNoSlot from
+  // then on, its tasks ask for nothing, and its results mean nothing. The only calls since the part before
+  // are those for decode rows of other slots.
+  virtual absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
+                                    std::vector<LogitsResult>* results) {
+    return first == 0 && last == 1 ? Forward(batch, state, results)
+                                   : absl::UnimplementedError("ForwardParts");
+  }
 
   // How many launches may wait for their Collect; 0: Launch must not be called.
   virtual int launches_max() const { return 0; }

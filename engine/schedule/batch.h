@@ -82,7 +82,8 @@ struct Batch {
   std::vector<uint32_t> stops;
   std::vector<uint32_t> stop_offsets;  // (B + 1) into stops; empty: none
 
-  std::vector<int32_t> chunk_slots;     // (C), distinct, and distinct from decode_slots
+  std::vector<int32_t>
+      chunk_slots;  // (C), distinct, and distinct from decode_slots; ForwardParts: or kNoSlot
   std::vector<uint32_t> chunk_offsets;  // (C + 1), ascending from 0 to T; empty when C is 0
   std::vector<uint32_t> prompt_tokens;  // (T), packed
   std::vector<WideChunk> chunk_wide;    // (C), slots distinct; empty when the model's state is not narrow

@@ -1,5 +1,5 @@
 // Life and end of a request; engine_loop_commands.cc takes the commands, engine_loop_forward.cc runs the
-// model, engine_loop_ahead.cc runs it ahead.
+// decode rows, engine_loop_prompts.cc the prompts, engine_loop_ahead.cc runs steps ahead.
 #include "engine/schedule/engine_loop.h"
 
 #include <algorithm>
@@ -141,6 +141,7 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
   } else if (request.queued) {
     scheduler_.Remove(request.waiting());
   }
+  LeavePass(request);
   request.slots.clear();
   if (Session* session = request.session) {
     if (std::exchange(session->slot_in_use, false) && !pool_->Zero(session->slot, session->state_seed).ok()) {
@@ -165,6 +166,7 @@ void EngineLoop::EndRequest(OpenRequest& request, absl::Status status) {
 void EngineLoop::LoseDevice(const absl::Status& status) {
   if (std::exchange(device_lost_, true)) return;
   step_.reset();
+  pass_.reset();
   ledger_.SetDeviceLost();
   Log(absl::StrCat("the device was lost: ", std::string(status.message())));
   while (!open_.empty()) {

@@ -1,13 +1,17 @@
 // EngineLoop: one turn of the engine as a function of time. It alone touches sessions, slots and the model.
 //
 // A tick: take the commands that wait; end what is past its deadline; admit; end what has waited too long;
-// step the rows that decode and deliver their tokens; then read prompt chunks and deliver the first tokens.
+// step the rows that decode and deliver their tokens; then take prompts further and deliver first tokens.
 // Where the model runs ahead (Model::Launch), the host never stands between two steps: while nothing but
 // decoding goes on, a tick launches the step after the one that is under way, whose tokens it has not seen,
 // then collects and delivers that one. Everything else (commands, deadlines, admission, prompts) waits for a
 // tick that finds no step under way: at most one step later. What finds its slots in the tick that takes it
-// up never counts as having waited too long. Decode rows go first, so that a reader never waits for someone
-// else's prompt longer than one tick's chunk.
+// up never counts as having waited too long.
+//
+// Prompts are read in passes, each a set of chunks that goes through all layers. While rows decode, a tick
+// runs some layers of the pass only (EngineOptions::prompt_share), after the step: a stream waits for a part
+// of a pass, and yet its chunks are long, so that few passes read the weights. What ends in between gives its
+// slots back at once, and its chunk reads and writes nothing from then on.
 //
 // How a session's turn keeps its promises (the canonical state rule):
 //   - past position 0 the prompt is read in a second slot, a copy of the session's; at the first token the
@@ -75,12 +79,23 @@ class EngineLoop {
     OpenRequest* request;
     uint32_t candidate;
   };
-  // One prompt of the running tick: its tasks are [first_task, first_task + reader.tasks()), then one more
-  // for each candidate (Generate) or for the check of the last row (AppendInput) when the prompt is done.
+  // One prompt of a pass: its tasks are [first_task, first_task + reader.tasks()), then one more for each
+  // candidate (Generate) or for the check of the last row (AppendInput) when the prompt is done.
   struct PromptRow {
-    OpenRequest* request;
-    uint32_t tokens;
-    size_t first_task;
+    OpenRequest* request = nullptr;  // null: it has ended meanwhile
+    size_t first_task = 0;
+    size_t tasks = 0;
+    bool has_chunk = false;  // else it only asks about its slot
+    size_t chunk = 0;
+  };
+
+  // Prompt chunks on their way through the layers, at least one of them of a request that lives. Between
+  // ticks nothing of it is under way on the device.
+  struct Pass {
+    Batch batch;
+    std::vector<PromptRow> rows;
+    uint32_t parts_done = 0;
+    absl::Duration wall;
   };
 
   // A decode step that was launched and not collected yet.
@@ -135,11 +150,16 @@ class EngineLoop {
   uint64_t DeliverDecode(const std::vector<Row>& rows);
   void DeliverRow(const Row& row, const LogitsResult& result, uint64_t* emitted);
 
+  // Prompts (engine_loop_prompts.cc).
   uint32_t RunPrompts(uint32_t decode_rows);
   uint32_t PromptTokensNow(uint32_t decode_rows) const;
-  std::vector<PromptRow> PlanPromptRows(uint32_t budget);
+  uint32_t PartsNow(uint32_t decode_rows) const;
+  void PlanPass(uint32_t budget);
   std::vector<OpenRequest*> ReadyPrompts(uint32_t budget);
-  void AppendChunk(OpenRequest& request, uint32_t tokens);
+  void AppendChunk(OpenRequest& request, uint32_t tokens, Batch* batch);
+  static void AppendLastTasks(const OpenRequest& request, std::vector<LogitsTask>* tasks);
+  void LeavePass(const OpenRequest& request);
+  uint64_t DeliverPass(const Pass& pass);
   void DeliverPrompt(const PromptRow& row, uint64_t* emitted);
   void BeginOutput(OpenRequest& request, std::span<const LogitsResult> samples, uint64_t* emitted);
   void ReleasePrompt(OpenRequest& request);
@@ -179,13 +199,16 @@ class EngineLoop {
   uint64_t tick_ = 0;
   std::optional<absl::Duration> service_time_;
   TokenRate prompt_rate_;
-  bool worked_ = false;  // this tick had something to do
+  PartTime part_time_;
+  absl::Duration step_wall_;  // of the last decode step
+  bool worked_ = false;       // this tick had something to do
   bool device_lost_ = false;
   bool stopping_ = false;
   std::optional<absl::Time> drain_deadline_;
   std::vector<std::function<void()>> drained_;
 
   std::optional<Step> step_;
+  std::optional<Pass> pass_;
   Batch batch_;
   std::vector<LogitsResult> results_;
 };

@@ -24,7 +24,7 @@ uint32_t EngineLoop::CollectStep(bool follow) {
     LoseDevice(status);
     return 0;
   }
-  const absl::Duration wall = step.timer.Elapsed();
+  const absl::Duration wall = step_wall_ = step.timer.Elapsed();
   if (step_) step_->timer = WallTimer();
   const uint64_t emitted = DeliverDecode(step.rows);
   ledger_.CountDecode(step.rows.size(), emitted, wall);

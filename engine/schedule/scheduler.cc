@@ -88,6 +88,24 @@ uint32_t TokenRate::TokensIn(absl::Duration wall) const {
   return tokens < static_cast<double>(UINT32_MAX) ? static_cast<uint32_t>(tokens) : UINT32_MAX;
 }
 
+void PartTime::Observe(uint32_t tokens, uint32_t parts, absl::Duration wall) {
+  MAMBAD_CHECK(parts > 0);
+  tokens_ = tokens;
+  part_ = wall / parts;
+}
+
+absl::Duration PartTime::Expect(uint32_t tokens) const {
+  if (tokens <= tokens_ || tokens_ == 0) return part_;
+  return part_ * (static_cast<double>(tokens) / tokens_);
+}
+
+uint32_t PlanParts(uint32_t left, absl::Duration part, absl::Duration time) {
+  if (time >= part * left) return left;
+  if (part == absl::InfiniteDuration()) return 1;
+  return static_cast<uint32_t>(
+      std::clamp(absl::FDivDuration(time, part) + 0.5, 1.0, static_cast<double>(left)));
+}
+
 std::vector<uint32_t> PlanPrompts(std::span<const uint64_t> remaining, uint32_t budget) {
   std::vector<uint32_t> shares(remaining.size(), 0);
   if (remaining.empty()) return shares;

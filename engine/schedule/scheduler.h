@@ -9,9 +9,11 @@
 // session that is created or forked counts as an overtaking and is refused where a request would be.
 //
 // Plan. Decode rows first; where more are ready than one tick takes, those that waited longest. Then prompt
-// chunks: half of the budget to the prompt that was admitted first, the rest to the shortest remaining ones,
-// what is left over to the first again. So the oldest prompt ends after at most 2 * tokens / budget ticks,
-// whatever arrives (no starvation), and a short prompt never waits for the end of a long one.
+// chunks: half of the budget of a pass to the prompt that was admitted first, the rest to the shortest
+// remaining ones, what is left over to the first again. So the oldest prompt ends after at most 2 * tokens /
+// budget passes, whatever arrives (no starvation), and a short prompt never waits for the end of a long one.
+// A pass is run in parts (layers), beside decoding rows a few a tick: tokens of a prompt stay many, so that
+// weights are read seldom, and streams wait for a part instead of a pass.
 //
 // Threads: not synchronized.
 #ifndef MAMBAD_ENGINE_SCHEDULE_SCHEDULER_H_
@@ -77,7 +79,7 @@ struct ReadyRow {
 // The ids to step now: all of them, or the `rows_max` that waited longest (ties: the earlier in `ready`).
 std::vector<uint32_t> PlanDecode(std::span<const ReadyRow> ready, uint32_t rows_max);
 
-// Prompt tokens that one tick may take beside `decode_rows`, which count against `budget`. `affordable`
+// Prompt tokens that one pass may take beside `decode_rows`, which count against `budget`. `affordable`
 // tokens can be read in good time. At least an eighth of the budget is left to prompts, and at least 1.
 uint32_t PromptBudget(uint32_t budget, uint32_t decode_rows, uint32_t affordable);
 
@@ -92,6 +94,22 @@ class TokenRate {
   double tokens_ = 0;  // decaying sums
   double seconds_ = 0;
 };
+
+// How long a part of a prompt pass takes, from the parts that ran last.
+class PartTime {
+ public:
+  void Observe(uint32_t tokens, uint32_t parts, absl::Duration wall);
+  // Of a pass of `tokens`: as long as the last, longer in proportion if it has more tokens. Infinite while
+  // nothing was observed.
+  absl::Duration Expect(uint32_t tokens) const;
+
+ private:
+  uint32_t tokens_ = 0;
+  absl::Duration part_ = absl::InfiniteDuration();
+};
+
+// How many of the `left` parts of a pass take about `time`, a part as long as `part`; at least 1.
+uint32_t PlanParts(uint32_t left, absl::Duration part, absl::Duration time);
 
 // `remaining[i]`: unread tokens of the i-th prompt, in order of admission. Returns how many of each to read
 // now; their sum is min(budget, sum of remaining).

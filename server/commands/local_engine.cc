@@ -89,7 +89,7 @@ absl::StatusOr<std::unique_ptr<LocalEngine>> LocalEngine::Create(const ModelOpti
   engine.decode_rows_max = limits.decode_rows;
   engine.prompt_tokens_max = kPromptTokensMax;
   engine.queue_tokens_max = kPromptTokensMax;
-  engine.prompt_tokens_per_tick_idle = loaded.model->limits().prompt_tokens;
+  engine.prompt_tokens_per_pass_idle = loaded.model->limits().prompt_tokens;
   std::unique_ptr<LocalEngine> local(new LocalEngine);
   local->defaults_ = std::move(loaded.defaults);
   MAMBAD_ASSIGN_OR_RETURN(local->engine_, Engine::Create(loaded.model, loaded.tokenizer, engine));

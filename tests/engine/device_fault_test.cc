@@ -24,10 +24,10 @@ constexpr absl::Duration kTickTime = absl::Milliseconds(1);
 EngineOptions Options() {
   return {.state_slots = 8,
           .sessions_max = 4,
-          .prompt_tokens_per_tick = 4,
-          .prompt_tokens_per_tick_idle = 4,
-          .prompt_time_per_tick = absl::InfiniteDuration(),
-          .prompt_time_per_tick_idle = absl::InfiniteDuration(),
+          .prompt_tokens_per_pass = 4,
+          .prompt_tokens_per_pass_idle = 4,
+          .prompt_time_per_pass = absl::InfiniteDuration(),
+          .prompt_time_per_pass_idle = absl::InfiniteDuration(),
           .seed = 1};
 }
 

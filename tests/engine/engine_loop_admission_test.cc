@@ -185,7 +185,7 @@ class NarrowStateTest : public EachAhead {
   static HarnessOptions Options() {
     HarnessOptions options;
     options.engine.state_slots = 20;
-    options.engine.prompt_tokens_per_tick = options.engine.prompt_tokens_per_tick_idle = 16;
+    options.engine.prompt_tokens_per_pass = options.engine.prompt_tokens_per_pass_idle = 16;
     return options;
   }
   bool Ended(RequestTicket ticket) {

@@ -62,8 +62,8 @@ class EngineLoopTest : public EachAhead {
   static HarnessOptions SmallTicks() {
     HarnessOptions options;
     options.ahead = GetParam();
-    options.engine.prompt_tokens_per_tick = 4;
-    options.engine.prompt_tokens_per_tick_idle = 4;
+    options.engine.prompt_tokens_per_pass = 4;
+    options.engine.prompt_tokens_per_pass_idle = 4;
     options.engine.stall_timeout = absl::Milliseconds(20);
     return options;
   }

@@ -47,13 +47,15 @@ struct Totals {
 
 class Simulation {
  public:
-  // Every other seed has a narrow state; how the model runs ahead goes by three.
+  // Every other seed has a narrow state; how the model runs ahead goes by three, parts of a pass by four.
   Simulation(uint64_t seed, Totals* totals)
       : random_(seed),
         totals_(*totals),
         harness_(Options(),
                  std::make_shared<OracleModel>(kLimits, static_cast<OracleModel::Ahead>(seed / 2 % 3),
-                                               /*narrow=*/seed % 2 != 0)) {}
+                                               /*narrow=*/seed % 2 != 0)) {
+    harness_.oracle().SetParts(1 + static_cast<uint32_t>(seed / 6 % 4));
+  }
 
   void Run(int steps) {
     for (int step = 0; step < steps && !testing::Test::HasFatalFailure(); ++step) {
@@ -80,8 +82,9 @@ class Simulation {
         1 + static_cast<uint32_t>(Below(static_cast<int>(options.engine.state_slots) - 1));
     options.engine.queue_requests_max = 20;
     options.engine.decode_rows_max = static_cast<uint32_t>(1 + Below(8));
-    options.engine.prompt_tokens_per_tick = static_cast<uint32_t>(1 + Below(24));
-    options.engine.prompt_tokens_per_tick_idle = static_cast<uint32_t>(1 + Below(40));
+    options.engine.prompt_tokens_per_pass = static_cast<uint32_t>(1 + Below(24));
+    options.engine.prompt_tokens_per_pass_idle = static_cast<uint32_t>(1 + Below(40));
+    options.engine.prompt_share = OneIn(4) ? 1 : kOnePart;
     options.engine.stall_timeout = absl::Milliseconds(150);
     options.engine.seed = random_();
     return options;

@@ -147,6 +147,25 @@ TEST(TokenRateTest, FollowsWhatItObserves) {
   EXPECT_NEAR(rate.TokensIn(absl::Seconds(1)), 300, 1);
 }
 
+TEST(PartTimeTest, ExpectsNoLessThanTheLastPartsTook) {
+  PartTime time;
+  EXPECT_EQ(time.Expect(10), absl::InfiniteDuration());
+  time.Observe(100, 4, absl::Milliseconds(8));
+  EXPECT_EQ(time.Expect(100), absl::Milliseconds(2));
+  EXPECT_EQ(time.Expect(1), absl::Milliseconds(2));
+  EXPECT_EQ(time.Expect(250), absl::Milliseconds(5));
+}
+
+TEST(PlanPartsTest, TakesAboutItsTimeAndAtLeastOne) {
+  EXPECT_EQ(PlanParts(48, absl::Milliseconds(1), absl::Milliseconds(10)), 10u);
+  EXPECT_EQ(PlanParts(48, absl::Milliseconds(4), absl::Milliseconds(10)), 3u);
+  EXPECT_EQ(PlanParts(7, absl::Milliseconds(1), absl::Milliseconds(10)), 7u);
+  EXPECT_EQ(PlanParts(48, absl::Milliseconds(100), absl::Milliseconds(10)), 1u);
+  EXPECT_EQ(PlanParts(48, absl::InfiniteDuration(), absl::Milliseconds(10)), 1u);
+  EXPECT_EQ(PlanParts(48, absl::ZeroDuration(), absl::ZeroDuration()), 48u);
+  EXPECT_EQ(PlanParts(48, absl::Milliseconds(1), absl::InfiniteDuration()), 48u);
+}
+
 uint64_t Sum(const auto& values) { return std::accumulate(values.begin(), values.end(), uint64_t{0}); }
 
 TEST(PlanPromptsTest, SpendsTheWholeBudgetAndNoMore) {

@@ -38,8 +38,8 @@ class SessionTwinsTest : public testing::TestWithParam<Case> {
     options.engine.state_slots = 40;
     options.engine.sessions_max = 8;
     options.engine.decode_rows_max = 20;  // fewer than there are rows: they take turns
-    options.engine.prompt_tokens_per_tick = 24;
-    options.engine.prompt_tokens_per_tick_idle = 64;
+    options.engine.prompt_tokens_per_pass = 24;
+    options.engine.prompt_tokens_per_pass_idle = 64;
     return options;
   }
 

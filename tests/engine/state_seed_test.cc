@@ -28,8 +28,8 @@ class StateSeedTest : public testing::Test {
   // A tick reads less than the prompt.
   static HarnessOptions Options() {
     HarnessOptions options;
-    options.engine.prompt_tokens_per_tick = 4;
-    options.engine.prompt_tokens_per_tick_idle = 4;
+    options.engine.prompt_tokens_per_pass = 4;
+    options.engine.prompt_tokens_per_pass_idle = 4;
     return options;
   }
   static GenerationRequest Turn(const std::string& session) {

@@ -163,7 +163,9 @@ class Trial {
     model_.ObserveLogits([&](size_t task, std::span<const float> row) {
       logits[task] = HashOf(row.data(), row.size_bytes());
     });
-    const absl::Status status = model_.Forward(batch_, pool_.view(), &results_);
+    const bool in_parts = ticks_ % 3 == 0 && !batch_.chunk_slots.empty();
+    const absl::Status status =
+        in_parts ? ForwardInParts(&logits) : model_.Forward(batch_, pool_.view(), &results_);
     ASSERT_TRUE(status.ok()) << status;
     for (size_t i = 0; i < asked_.size(); ++i) {
       if (asked_[i].row == &poison_row_) {
@@ -193,6 +195,42 @@ class Trial {
       const std::span<const std::byte> state = pool_.slot(row.slot);
       row.hashes[row.step - 1].state = HashOf(state.data(), state.size());
     }
+  }
+
+  // The same as Forward, but the decode rows go between the parts of the prompts' pass.
+  absl::Status ForwardInParts(std::vector<uint64_t>* logits) {
+    Batch steps = batch_, pass = batch_;
+    std::vector<size_t> asked_of_steps, asked_of_pass;  // the places of their tasks in batch_
+    steps.logits.clear(), pass.logits.clear();
+    for (size_t i = 0; i < batch_.logits.size(); ++i) {
+      const bool of_pass = batch_.logits[i].source == LogitsSource::kPromptToken;
+      (of_pass ? pass : steps).logits.push_back(batch_.logits[i]);
+      (of_pass ? asked_of_pass : asked_of_steps).push_back(i);
+    }
+    steps.chunk_slots.clear(), steps.chunk_offsets.clear(), steps.prompt_tokens.clear();
+    steps.chunk_wide.clear(), pass.decode_slots.clear(), pass.decode_tokens.clear();
+    const auto run = [&](const std::vector<size_t>& asked, auto&& forward) {
+      model_.ObserveLogits([&](size_t task, std::span<const float> row) {
+        (*logits)[asked[task]] = HashOf(row.data(), row.size_bytes());
+      });
+      std::vector<LogitsResult> results;
+      const absl::Status status = forward(&results);
+      for (size_t i = 0; status.ok() && i < results.size(); ++i) results_[asked[i]] = results[i];
+      return status;
+    };
+    results_.resize(batch_.logits.size());
+    const uint32_t middle = model_.parts() / 2;
+    absl::Status status = run(asked_of_pass, [&](auto* results) {
+      return model_.ForwardParts(pass, pool_.view(), 0, middle, results);
+    });
+    if (status.ok() && !steps.empty()) {
+      status =
+          run(asked_of_steps, [&](auto* results) { return model_.Forward(steps, pool_.view(), results); });
+    }
+    if (!status.ok()) return status;
+    return run(asked_of_pass, [&](auto* results) {
+      return model_.ForwardParts(pass, pool_.view(), middle, model_.parts(), results);
+    });
   }
 
   MixerModel& model_;

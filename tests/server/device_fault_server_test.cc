@@ -98,7 +98,7 @@ void ExpectLost(InProcessServer& server) {
 bool FailsAt(uint64_t call) {
   Gpu() = FakeGpu();
   const absl::StatusOr<std::shared_ptr<const Serving>> serving =
-      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_tick = 4, .seed = 1});
+      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_pass = 4, .seed = 1});
   EXPECT_TRUE(serving.ok());
   Gpu().fail_from = Gpu().calls + call;
   (*serving)->engine->Start();
@@ -125,7 +125,7 @@ TEST(DeviceFaultServerTest, AHangGivesEveryCallOneStatus) {
   Gpu() = FakeGpu();
   constexpr uint64_t kSomewhereInAStream = 40;
   const absl::StatusOr<std::shared_ptr<const Serving>> serving =
-      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_tick = 4, .seed = 1});
+      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_pass = 4, .seed = 1});
   ASSERT_TRUE(serving.ok());
   Engine& engine = *(*serving)->engine;
   Gpu().hang_from = Gpu().calls + kSomewhereInAStream;

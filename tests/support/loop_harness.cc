@@ -67,7 +67,9 @@ void Transcript::Take(TokenEvent event) {
 }
 
 LoopHarness::LoopHarness(HarnessOptions harness)
-    : LoopHarness(harness, std::make_shared<OracleModel>(harness.limits, harness.ahead)) {}
+    : LoopHarness(harness, std::make_shared<OracleModel>(harness.limits, harness.ahead)) {
+  oracle().SetParts(harness.parts);
+}
 
 LoopHarness::LoopHarness(HarnessOptions harness, std::shared_ptr<Model> model_in)
     : model(std::move(model_in)),

@@ -46,13 +46,18 @@ struct HarnessOptions {
   // Ticks depend on no clock.
   EngineOptions engine = {.state_slots = 8,
                           .sessions_max = 6,
-                          .prompt_time_per_tick = absl::InfiniteDuration(),
-                          .prompt_time_per_tick_idle = absl::InfiniteDuration(),
+                          .prompt_share = 1,
+                          .prompt_time_per_pass = absl::InfiniteDuration(),
+                          .prompt_time_per_pass_idle = absl::InfiniteDuration(),
                           .seed = 1};
   ForwardLimits limits;
   const Tokenizer* tokenizer = nullptr;
   OracleModel::Ahead ahead = OracleModel::Ahead::kNo;
+  // Of a pass. Of more than one, a tick with decoding rows runs one where prompt_share is kOnePart.
+  uint32_t parts = 1;
 };
+
+inline constexpr double kOnePart = 1e-12;
 
 class LoopHarness {
  public:

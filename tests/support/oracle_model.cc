@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/base/check.h"
+#include "kernels/base/slots.h"
 #include "kernels/base/status_macros.h"
 
 namespace mambad {
@@ -94,6 +95,12 @@ OracleState LoadPrompt(const StateView& view, int32_t slot, const WideChunk* wid
 void StorePrompt(const StateView& view, int32_t slot, const WideChunk* wide, const OracleState& state) {
   if (wide != nullptr) Store(Wide(view), wide->slot, state);
   if (wide == nullptr || wide->ends) Store(view, slot, state);
+}
+
+// Where a pass that has not ended leaves something.
+void StoreHalfDone(const StateView& view, int32_t slot, const WideChunk* wide, const OracleState& state) {
+  if (wide == nullptr) return Store(view, slot, state);
+  Store(Wide(view), wide->slot, state);
 }
 
 LogitsResult Answer(const OracleState& state, const LogitsTask& task) {
@@ -213,19 +220,24 @@ OracleState OracleModel::Parse(std::span<const std::byte> bytes) {
   return state;
 }
 
-void OracleModel::Check(const Batch& batch, const StateView& state) const {
+void OracleModel::Check(const Batch& batch, const StateView& state, bool resumes) const {
   MAMBAD_CHECK(batch.decode_slots.size() <= limits_.decode_rows);
   MAMBAD_CHECK(batch.decode_tokens.size() == batch.decode_slots.size());
   MAMBAD_CHECK(batch.prompt_tokens.size() <= limits_.prompt_tokens);
   MAMBAD_CHECK(batch.logits.size() <= limits_.logits_tasks());
   MAMBAD_CHECK(batch.chunk_offsets.size() == (batch.chunk_slots.empty() ? 0 : batch.chunk_slots.size() + 1));
-  std::set<int32_t> slots(batch.decode_slots.begin(), batch.decode_slots.end());
-  slots.insert(batch.chunk_slots.begin(), batch.chunk_slots.end());
-  MAMBAD_CHECK(slots.size() == batch.decode_slots.size() + batch.chunk_slots.size());
-  MAMBAD_CHECK(slots.empty() || (*slots.begin() >= 0 && *slots.rbegin() < state.slots));
+  std::set<int32_t> slots;
+  const auto claim = [&](int32_t slot) {
+    MAMBAD_CHECK(slot >= 0 && slot < state.slots && slots.insert(slot).second);
+  };
+  std::ranges::for_each(batch.decode_slots, claim);
+  for (const int32_t slot : batch.chunk_slots) {
+    if (!resumes || slot != kernels::kNoSlot) claim(slot);
+  }
   MAMBAD_CHECK(batch.chunk_wide.size() == (layout_.narrow() ? batch.chunk_slots.size() : 0));
   std::set<int32_t> wide;
   for (const WideChunk& chunk : batch.chunk_wide) {
+    if (resumes && chunk.slot == kernels::kNoSlot) continue;
     MAMBAD_CHECK(chunk.slot >= 0 && chunk.slot < state.wide_slots && wide.insert(chunk.slot).second);
   }
   for (const uint32_t token : batch.prompt_tokens) MAMBAD_CHECK(token < kVocab);
@@ -244,6 +256,28 @@ absl::Status OracleModel::Forward(const Batch& batch, const StateView& view,
   MAMBAD_CHECK(steps_.empty());
   if (Fails()) return absl::InternalError("the oracle was told to fail");
   return Run(batch, view, results);
+}
+
+absl::Status OracleModel::ForwardParts(const Batch& batch, const StateView& view, uint32_t first,
+                                       uint32_t last, std::vector<LogitsResult>* results) {
+  MAMBAD_CHECK((first == 0 || first == parts_done_) && first < last && last <= parts_ &&
+               batch.decode_slots.empty());
+  ++forwards_;
+  MAMBAD_CHECK(steps_.empty());
+  if (Fails()) return absl::InternalError("the oracle was told to fail");
+  const bool resumes = first > 0;
+  Check(batch, view, resumes);
+  if (!resumes) pass_begin_.clear();
+  for (size_t c = 0; c < batch.chunk_slots.size(); ++c) {
+    const WideChunk* const wide = batch.chunk_wide.empty() ? nullptr : &batch.chunk_wide[c];
+    const int32_t slot = batch.chunk_slots[c];
+    if (!resumes) pass_begin_.push_back(LoadPrompt(view, slot, wide));
+    if (slot == kernels::kNoSlot) continue;
+    const OracleState half_done = {.poisoned = 2};
+    StoreHalfDone(view, slot, wide, last < parts_ ? half_done : pass_begin_[c]);
+  }
+  parts_done_ = last % parts_;
+  return last < parts_ ? absl::OkStatus() : Run(batch, view, results, resumes);
 }
 
 absl::Status OracleModel::Launch(const Batch& batch, const StateView& view) {
@@ -308,8 +342,9 @@ absl::Status OracleModel::RunStep(LaunchedStep* step) {
   return absl::OkStatus();
 }
 
-absl::Status OracleModel::Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results) {
-  Check(batch, view);
+absl::Status OracleModel::Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results,
+                              bool resumes) {
+  Check(batch, view, resumes);
   MAMBAD_RETURN_IF_ERROR(Upload(batch));
   if (stream_->on_gpu()) MAMBAD_RETURN_IF_ERROR(stream_->Replay(graph_));
   Step(batch, view);
@@ -359,8 +394,11 @@ void OracleModel::Step(const Batch& shape, const StateView& view) {
 
   std::vector<OracleState> before(shape.logits.size());
   for (size_t i = 0; i < before.size(); ++i) {
-    const bool of_slot = tasks[2 * i] == static_cast<uint32_t>(LogitsSource::kSlot);
-    if (of_slot) before[i] = Load(view, static_cast<int32_t>(tasks[2 * i + 1]));
+    if (tasks[2 * i] != static_cast<uint32_t>(LogitsSource::kSlot)) continue;
+    const LogitsTask& task = shape.logits[i];
+    const auto slot = static_cast<int32_t>(tasks[2 * i + 1]);
+    // A task that asks for nothing may be of a request that has ended.
+    before[i] = task.sampling != nullptr || task.target ? Load(view, slot) : Peek(view, slot);
   }
   std::vector<OracleState> decoded;
   for (size_t i = 0; i < decode_slots.size(); ++i) {
@@ -372,6 +410,10 @@ void OracleModel::Step(const Batch& shape, const StateView& view) {
   for (size_t c = 0; c < chunk_slots.size(); ++c) {
     const auto slot = static_cast<int32_t>(chunk_slots[c]);
     const WideChunk* const wide = shape.chunk_wide.empty() ? nullptr : &shape.chunk_wide[c];
+    if (slot == kernels::kNoSlot) {  // given up
+      read.resize(chunk_offsets[c + 1]);
+      continue;
+    }
     OracleState state = LoadPrompt(view, slot, wide);
     for (uint32_t t = chunk_offsets[c]; t < chunk_offsets[c + 1]; ++t) {
       state = Consume(state, prompt_tokens[t], true);

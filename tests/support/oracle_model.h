@@ -61,6 +61,11 @@ class OracleModel : public Model {
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
 
+  uint32_t parts() const override { return parts_; }
+  // Between the parts of a pass its chunks' slots hold what nobody may read.
+  absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
+                            std::vector<LogitsResult>* results) override;
+
   int launches_max() const override { return ahead_ == Ahead::kNo ? 0 : 2; }
   absl::Status Launch(const Batch& batch, const StateView& state) override;
   absl::Status Collect(std::vector<LogitsResult>* results) override;
@@ -74,7 +79,10 @@ class OracleModel : public Model {
   static OracleState ConsumePrompt(OracleState state, std::span<const uint32_t> tokens);
   static OracleState Parse(std::span<const std::byte> bytes);
 
-  // The next `calls` calls of Forward and Collect succeed, all later ones fail. None: none fails.
+  // Of a pass, between passes.
+  void SetParts(uint32_t parts) { parts_ = parts; }
+  // The next `calls` calls of Forward, ForwardParts and Collect succeed, all later ones fail. None: none
+  // fails.
   void FailAfter(std::optional<uint64_t> calls) { fail_after_ = calls; }
   uint64_t decode_tokens() const { return decode_tokens_; }
   uint64_t prompt_tokens() const { return prompt_tokens_; }
@@ -91,10 +99,11 @@ class OracleModel : public Model {
 
   OracleModel(ForwardLimits limits, Ahead ahead, std::unique_ptr<kernels::Device> device);
   absl::Status Allocate();
-  void Check(const Batch& batch, const StateView& state) const;
+  void Check(const Batch& batch, const StateView& state, bool resumes = false) const;
   absl::Status Upload(const Batch& batch);
   void Step(const Batch& shape, const StateView& view);
-  absl::Status Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results);
+  absl::Status Run(const Batch& batch, const StateView& view, std::vector<LogitsResult>* results,
+                   bool resumes = false);
   absl::Status RunStep(LaunchedStep* step);
   bool Fails();
 
@@ -107,7 +116,10 @@ class OracleModel : public Model {
   kernels::DeviceBuffer hidden_;  // (tasks) the state that each task asks about
   kernels::HostBuffer staging_;   // the same, on the host
   std::deque<LaunchedStep> steps_;
-  std::map<int32_t, uint32_t> drawn_;  // by slot
+  uint32_t parts_ = 1;
+  uint32_t parts_done_ = 0;              // of the pass under way
+  std::vector<OracleState> pass_begin_;  // (C): what its chunks began with
+  std::map<int32_t, uint32_t> drawn_;    // by slot
   ModelInfo info_;
   StateLayout layout_;
   std::optional<uint64_t> fail_after_;
