@@ -1,6 +1,7 @@
 #include "engine/schedule/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "kernels/base/check.h"
@@ -100,10 +101,11 @@ absl::Duration PartTime::Expect(uint32_t tokens) const {
 }
 
 uint32_t PlanParts(uint32_t left, absl::Duration part, absl::Duration time) {
+  constexpr double kExcess = 0.25;
   if (time >= part * left) return left;
   if (part == absl::InfiniteDuration()) return 1;
-  return static_cast<uint32_t>(
-      std::clamp(absl::FDivDuration(time, part) + 0.5, 1.0, static_cast<double>(left)));
+  const double ticks = std::ceil(absl::FDivDuration(part * left, time) - kExcess);
+  return static_cast<uint32_t>(std::ceil(left / std::clamp(ticks, 1.0, static_cast<double>(left))));
 }
 
 std::vector<uint32_t> PlanPrompts(std::span<const uint64_t> remaining, uint32_t budget) {

@@ -108,7 +108,8 @@ class PartTime {
   absl::Duration part_ = absl::InfiniteDuration();
 };
 
-// How many of the `left` parts of a pass take about `time`, a part as long as `part`; at least 1.
+// How many of the `left` parts of a pass to run now so that it goes on evenly, about `time` a tick (up to a
+// quarter more spares a tick), where a part takes `part`; at least 1.
 uint32_t PlanParts(uint32_t left, absl::Duration part, absl::Duration time);
 
 // `remaining[i]`: unread tokens of the i-th prompt, in order of admission. Returns how many of each to read

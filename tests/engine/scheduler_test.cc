@@ -158,6 +158,9 @@ TEST(PartTimeTest, ExpectsNoLessThanTheLastPartsTook) {
 
 TEST(PlanPartsTest, TakesAboutItsTimeAndAtLeastOne) {
   EXPECT_EQ(PlanParts(48, absl::Milliseconds(1), absl::Milliseconds(10)), 10u);
+  EXPECT_EQ(PlanParts(48, absl::Milliseconds(2), absl::Milliseconds(23)), 12u);
+  EXPECT_EQ(PlanParts(12, absl::Milliseconds(1), absl::Milliseconds(10)), 12u);
+  EXPECT_EQ(PlanParts(13, absl::Milliseconds(1), absl::Milliseconds(10)), 7u);
   EXPECT_EQ(PlanParts(48, absl::Milliseconds(4), absl::Milliseconds(10)), 3u);
   EXPECT_EQ(PlanParts(7, absl::Milliseconds(1), absl::Milliseconds(10)), 7u);
   EXPECT_EQ(PlanParts(48, absl::Milliseconds(100), absl::Milliseconds(10)), 1u);
