@@ -470,7 +470,10 @@ bool CompareProducts() {
                 columns, different, tokens * rows);
   };
   for (const PromptTile tile : kPromptTiles) {
-    compare(tile.tiles == 1 ? "128 x " : "256 x ", tile.columns,
+    compare(tile.tiles == 2   ? "256 x "
+            : tile.shares_x() ? "128, shared, x "
+                              : "128 x ",
+            tile.columns,
             product([&] { return LaunchPromptTile(nullptr, tile, shape, w, epilogue, PromptClusters()); }));
   }
   compare("short, 128 x ", 96,

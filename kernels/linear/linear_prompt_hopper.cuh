@@ -1,8 +1,9 @@
-// The prompt product on Hopper: a persistent kernel of clusters of two blocks, which take 256 tokens. Reading
-// the L2 bounds it (25 bytes a cycle and multiprocessor), so the blocks share what they can, each fetching
-// one half for both:
-//   kTiles 1  a block's tile is 128 tokens x kCols outputs, and the two share the weights
-//   kTiles 2  256 tokens x kCols outputs, of which the blocks take two, and share the activations
+// The prompt product on Hopper: a persistent kernel of clusters of two blocks. Reading the L2 bounds it (25
+// bytes a cycle and multiprocessor), so the blocks of a cluster share one operand, each fetching one half for
+// both. A block's tile is kTiles times 128 tokens x kCols outputs; the two share
+//   kShared kWeights      what they multiply different tokens with: best of 128 x kCols
+//   kShared kActivations  what they find different outputs of: 256 x kCols, and 128 x few outputs where
+//                         tokens are few and clusters would be
 // Two warps feed a ring of stages (a slab of k each) by bulk copies, two warpgroups multiply, each kTiles
 // times 64 tokens. Weights do not wait for the kernel before this one.
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_HOPPER_CUH_
@@ -19,10 +20,20 @@ namespace mambad::kernels {
 
 inline constexpr int kClusterBlocks = 2;
 
+enum class PromptShared { kWeights, kActivations };
+
 // kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short
 // K the epilogue counts most, and another block's product hides it.
-template <int kCols, int kTiles, int kBlocks>
-struct LinearStages {
+template <int kColumns, int kTokenTiles, PromptShared kSharedOperand, int kBlocks>
+struct PromptProduct {
+  static constexpr int kCols = kColumns;
+  static constexpr int kTiles = kTokenTiles;
+  static constexpr bool kSharesX = kSharedOperand == PromptShared::kActivations;
+  // Of a cluster.
+  static constexpr int kClusterTokens = kSharesX ? kTiles : kTiles * kClusterBlocks;  // token tiles
+  static constexpr int kClusterColumns = kSharesX ? kClusterBlocks : 1;               // column tiles
+  static constexpr int kBlocksOfSm = kBlocks;
+
   // The wide tile's sums take more registers than warps of equal shares have: those of the feeding warpgroup.
   static constexpr bool kMoveRegisters = kTiles == 2;
   static constexpr int kThreads = 2 * 128 + (kMoveRegisters ? 128 : 64);
@@ -35,38 +46,46 @@ struct LinearStages {
   static constexpr int kSharedBytes = kStages * kStageBytes + 1024 + 2 * kStages * 8;
 };
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-
 // What a cluster takes. Tiles are taken by groups of token pairs whose activations stay in L2 while all the
 // weights pass; within a group tokens run fastest, so that the clusters running together share weights.
-template <int kTiles>
+template <class Product>
 struct ClusterTile {
-  static constexpr int kGroupPairs = 8;
-  int token_pair, segment, column_group;
+  static constexpr int kGroupWidth = 16 / Product::kClusterTokens;
+  int token_group, segment, column_group;
 
-  __device__ static int Pairs(const LinearPromptShape& shape) { return (shape.token_tiles + 1) / 2; }
-  __device__ static int Columns(const LinearPromptShape& shape) {
-    return shape.segments * ((shape.column_tiles + kTiles - 1) / kTiles);
+  static __host__ __device__ int Across(const LinearPromptShape& shape) {
+    return (shape.token_tiles + Product::kClusterTokens - 1) / Product::kClusterTokens;
   }
-  __device__ static int Count(const LinearPromptShape& shape) { return Pairs(shape) * Columns(shape); }
+  static __host__ __device__ int Columns(const LinearPromptShape& shape) {
+    return shape.segments * ((shape.column_tiles + Product::kClusterColumns - 1) / Product::kClusterColumns);
+  }
+  static __host__ __device__ int Count(const LinearPromptShape& shape) {
+    return Across(shape) * Columns(shape);
+  }
   __device__ static ClusterTile At(const LinearPromptShape& shape, int index) {
     const int columns = Columns(shape);
-    const int group = index / (kGroupPairs * columns);
-    const int first = group * kGroupPairs;
-    const int width = min(kGroupPairs, Pairs(shape) - first);
+    const int group = index / (kGroupWidth * columns);
+    const int first = group * kGroupWidth;
+    const int width = min(kGroupWidth, Across(shape) - first);
     const int in_group = index - first * columns;
     const int column = in_group / width;
     return {first + in_group % width, column % shape.segments, column / shape.segments};
   }
 
   // Of the block `rank` of the cluster. The first token tile; a wide block has the one after it too.
-  __device__ int TokenTile(int rank) const { return token_pair * 2 + (kTiles == 1 ? rank : 0); }
-  __device__ int ColumnTile(int rank) const { return column_group * kTiles + (kTiles == 2 ? rank : 0); }
+  __device__ int TokenTile(int rank) const {
+    return token_group * Product::kClusterTokens + (Product::kSharesX ? 0 : rank * Product::kTiles);
+  }
+  __device__ int ColumnTile(int rank) const {
+    return column_group * Product::kClusterColumns + (Product::kSharesX ? rank : 0);
+  }
 };
 
-template <int kCols, int kTiles, int kBlocks>
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+template <class Product>
 struct LinearRing {
-  using Stages = LinearStages<kCols, kTiles, kBlocks>;
+  using Stages = Product;
   char* data;
   std::uint64_t* full;
   std::uint64_t* empty;
@@ -89,21 +108,21 @@ struct LinearRing {
 
 // The copies that fill a stage. A tile past the end repeats the last one and is not stored, and so do rows
 // past the padded weight.
-template <int kCols, int kTiles, int kBlocks>
+template <class Product>
 struct StageCopies {
-  using Stages = LinearStages<kCols, kTiles, kBlocks>;
+  using Stages = Product;
   static constexpr std::uint16_t kBoth = (1 << kClusterBlocks) - 1;
   const LinearPromptShape& shape;
-  const LinearRing<kCols, kTiles, kBlocks>& ring;
+  const LinearRing<Product>& ring;
   int rank;
 
-  __device__ void FetchW(int stage, const ClusterTile<kTiles>& tile, int step) const {
-    constexpr bool kShared = kTiles == 1;
-    constexpr int kCount = kCols / 8 / (kShared ? kClusterBlocks : 1);
+  __device__ void FetchW(int stage, const ClusterTile<Product>& tile, int step) const {
+    constexpr bool kShared = !Product::kSharesX;
+    constexpr int kCount = Product::kCols / 8 / (kShared ? kClusterBlocks : 1);
     ArriveExpectBytes(ring.full + stage, Stages::kWBytes);
     const int slab = tile.segment * shape.segment_slabs + step;
     const int part = kShared ? rank * kCount : 0;
-    const int first = tile.ColumnTile(rank) * (kCols / 8) + part;
+    const int first = tile.ColumnTile(rank) * (Product::kCols / 8) + part;
     char* const to = ring.W(stage) + part * Stages::kSlabBlockBytes;
     // At most two pieces: they may reach over the end of a tile of the weight.
     for (int done = 0; done < kCount;) {
@@ -114,13 +133,18 @@ struct StageCopies {
       done += count;
     }
   }
-  __device__ void FetchX(int stage, const ClusterTile<kTiles>& tile, int step) const {
+  __device__ void FetchX(int stage, const ClusterTile<Product>& tile, int step) const {
+    constexpr bool kShared = Product::kSharesX;
+    static_assert(kShared || Product::kTiles == 1);
+    constexpr int kCount = Product::kTiles * (kTokenTile / 8) / (kShared ? kClusterBlocks : 1);
     ArriveExpectBytes(ring.full + stage, Stages::kXBytes);
-    const int token_tile = min(tile.token_pair * 2 + rank, shape.token_tiles - 1);
+    const int part = kShared ? rank * kCount : 0;
+    const int block =
+        min(tile.TokenTile(rank) * (kTokenTile / 8) + part, shape.token_tiles * (kTokenTile / 8) - kCount);
     const std::int64_t slab = tile.segment * shape.segment_slabs + step;
-    Copy<kTiles == 2>(ring.X(stage) + (kTiles == 2 ? rank * Stages::kXTileBytes : 0),
-                      shape.x + (slab * shape.token_blocks + token_tile * (kTokenTile / 8)) * 512,
-                      Stages::kXTileBytes, stage);
+    Copy<kShared>(ring.X(stage) + part * Stages::kSlabBlockBytes,
+                  shape.x + (slab * shape.token_blocks + block) * 512, kCount * Stages::kSlabBlockBytes,
+                  stage);
   }
 
  private:
@@ -135,12 +159,11 @@ struct StageCopies {
 };
 
 // All stages of this block's tiles, in order; the first `ahead` of them are fetched already. One thread.
-template <int kCols, int kTiles, int kBlocks, class Fetch>
-__device__ __forceinline__ void FeedTiles(const LinearPromptShape& shape,
-                                          const LinearRing<kCols, kTiles, kBlocks>& ring, int ahead,
-                                          const Fetch& fetch) {
-  using Tile = ClusterTile<kTiles>;
-  RingPlace<LinearStages<kCols, kTiles, kBlocks>::kStages> place;
+template <class Product, class Fetch>
+__device__ __forceinline__ void FeedTiles(const LinearPromptShape& shape, const LinearRing<Product>& ring,
+                                          int ahead, const Fetch& fetch) {
+  using Tile = ClusterTile<Product>;
+  RingPlace<Product::kStages> place;
   const int tiles = Tile::Count(shape);
   for (int index = blockIdx.x / kClusterBlocks; index < tiles; index += gridDim.x / kClusterBlocks) {
     const Tile tile = Tile::At(shape, index);
@@ -157,17 +180,16 @@ __device__ __forceinline__ void FeedTiles(const LinearPromptShape& shape,
 }
 
 // A warp for each operand: issuing a copy takes longer than multiplying a part of a stage.
-template <int kCols, int kTiles, int kBlocks>
-__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape,
-                                         const LinearRing<kCols, kTiles, kBlocks>& ring, int rank) {
-  using Stages = LinearStages<kCols, kTiles, kBlocks>;
-  using Tile = ClusterTile<kTiles>;
-  const StageCopies<kCols, kTiles, kBlocks> copies{shape, ring, rank};
+template <class Product>
+__device__ __forceinline__ void FeedRing(const LinearPromptShape& shape, const LinearRing<Product>& ring,
+                                         int rank) {
+  using Tile = ClusterTile<Product>;
+  const StageCopies<Product> copies{shape, ring, rank};
   const int warp = static_cast<int>(threadIdx.x - 2 * 128) / 32;
   if (warp == 0 && ElectOneLane()) {
     // The ring is empty: its first weights need nobody.
     const Tile first = Tile::At(shape, blockIdx.x / kClusterBlocks);
-    const int ahead = min(Stages::kStages, shape.SegmentSlabs(first.segment));
+    const int ahead = min(Product::kStages, shape.SegmentSlabs(first.segment));
     for (int step = 0; step < ahead; ++step) copies.FetchW(step, first, step);
     FeedTiles(shape, ring, ahead,
               [&](int stage, const Tile& tile, int step) { copies.FetchW(stage, tile, step); });
@@ -179,11 +201,11 @@ __device__ __forceinline__ void FeedRing(const LinearPromptShape& shape,
 }
 
 // A warpgroup's kTiles times 64 tokens, which follow each other.
-template <int kCols, int kTiles, int kBlocks>
-__device__ __forceinline__ void MultiplySegment(
-    const LinearRing<kCols, kTiles, kBlocks>& ring, int steps, int group,
-    RingPlace<LinearStages<kCols, kTiles, kBlocks>::kStages>& place, float (&sum)[kTiles][kCols / 2]) {
-  constexpr int kBlockBytes = LinearStages<kCols, kTiles, kBlocks>::kSlabBlockBytes;
+template <class Product>
+__device__ __forceinline__ void MultiplySegment(const LinearRing<Product>& ring, int steps, int group,
+                                                RingPlace<Product::kStages>& place,
+                                                float (&sum)[Product::kTiles][Product::kCols / 2]) {
+  constexpr int kTiles = Product::kTiles, kCols = Product::kCols, kBlockBytes = Product::kSlabBlockBytes;
   int previous = 0;
   for (int step = 0; step < steps; ++step, place.Next()) {
     WaitBarrier(ring.full + place.stage, place.parity);
@@ -208,12 +230,12 @@ __device__ __forceinline__ void MultiplySegment(
   ReleaseStage<kClusterBlocks>(ring.empty + previous);
 }
 
-template <int kCols, int kTiles, int kBlocks, class Epilogue>
-__device__ __forceinline__ void MultiplyTiles(const LinearPromptShape& shape,
-                                              const LinearRing<kCols, kTiles, kBlocks>& ring, int rank,
-                                              const Epilogue& epilogue) {
-  using Tile = ClusterTile<kTiles>;
-  RingPlace<LinearStages<kCols, kTiles, kBlocks>::kStages> place;
+template <class Product, class Epilogue>
+__device__ __forceinline__ void MultiplyTiles(const LinearPromptShape& shape, const LinearRing<Product>& ring,
+                                              int rank, const Epilogue& epilogue) {
+  using Tile = ClusterTile<Product>;
+  constexpr int kTiles = Product::kTiles, kCols = Product::kCols;
+  RingPlace<Product::kStages> place;
   const int group = threadIdx.x / 128, warp = threadIdx.x % 128 / 32, lane = threadIdx.x % 32;
   const int tiles = Tile::Count(shape);
   for (int index = blockIdx.x / kClusterBlocks; index < tiles; index += gridDim.x / kClusterBlocks) {
@@ -241,13 +263,13 @@ __device__ __forceinline__ void MultiplyTiles(const LinearPromptShape& shape,
 
 #endif  // __CUDA_ARCH_FEAT_SM90_ALL
 
-template <int kCols, int kTiles, int kBlocks, class Epilogue>
-__global__ void __launch_bounds__(LinearStages<kCols, kTiles, kBlocks>::kThreads, kBlocks)
+template <class Product, class Epilogue>
+__global__ void __launch_bounds__(Product::kThreads, Product::kBlocksOfSm)
     LinearPromptHopper(const LinearPromptShape shape, const Epilogue epilogue) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-  constexpr bool kMoveRegisters = LinearStages<kCols, kTiles, kBlocks>::kMoveRegisters;
+  constexpr bool kMoveRegisters = Product::kMoveRegisters;
   extern __shared__ char shared[];
-  const LinearRing<kCols, kTiles, kBlocks> ring(shared);
+  const LinearRing<Product> ring(shared);
   const int rank = static_cast<int>(ClusterRank());
   if (threadIdx.x == 0) ring.Init();
   SyncCluster();

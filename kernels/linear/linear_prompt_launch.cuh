@@ -16,21 +16,31 @@ namespace mambad::kernels {
 // A block's tile: token tiles x columns.
 struct PromptTile {
   int tiles, columns;
-};
-inline constexpr PromptTile kPromptTiles[] = {{1, 256}, {1, 192}, {1, 160}, {1, 128},
-                                              {1, 96},  {2, 192}, {2, 160}, {2, 128}};
+  PromptShared shared;
 
-// The tile that wastes least: whole rounds of the clusters, each as long as what a block reads of the weight
-// and of the activations (that many columns' worth), and a tenth more for wide blocks. All give the same
-// bits.
+  constexpr bool shares_x() const { return shared == PromptShared::kActivations; }
+  // Of a cluster.
+  constexpr int cluster_tiles() const { return shares_x() ? tiles : tiles * kClusterBlocks; }
+  constexpr int cluster_columns() const { return shares_x() ? columns * kClusterBlocks : columns; }
+};
+inline constexpr PromptTile kPromptTiles[] = {
+    {1, 256, PromptShared::kWeights},     {1, 192, PromptShared::kWeights},
+    {1, 160, PromptShared::kWeights},     {1, 128, PromptShared::kWeights},
+    {1, 96, PromptShared::kWeights},      {2, 192, PromptShared::kActivations},
+    {2, 160, PromptShared::kActivations}, {2, 128, PromptShared::kActivations},
+    {1, 96, PromptShared::kActivations},  {1, 64, PromptShared::kActivations},
+    {1, 32, PromptShared::kActivations}};
+
+// The tile that wastes least: whole rounds of the clusters, each as long as what a cluster reads of the
+// weight and of the activations, and a tenth more where they share the latter. All give the same bits.
 inline PromptTile ChoosePromptTile(std::int64_t rows, std::int32_t token_tiles, int clusters) {
-  constexpr int kActivations = 256;
   PromptTile best = {};
   std::int64_t best_cost = 0;
   for (const PromptTile tile : kPromptTiles) {
-    const int columns = tile.tiles * tile.columns;  // of a cluster
-    const std::int64_t tiles = (rows + columns - 1) / columns * ((token_tiles + 1) / 2);
-    const std::int64_t cost = (tiles + clusters - 1) / clusters * (columns + kActivations) * (9 + tile.tiles);
+    const int columns = tile.cluster_columns(), across = tile.cluster_tiles();
+    const std::int64_t tiles = (rows + columns - 1) / columns * ((token_tiles + across - 1) / across);
+    const std::int64_t cost =
+        (tiles + clusters - 1) / clusters * (columns + across * kTokenTile) * (tile.shares_x() ? 11 : 10);
     if (best.tiles == 0 || cost < best_cost) best = tile, best_cost = cost;
   }
   return best;
@@ -50,41 +60,51 @@ inline LinearPromptShape MakeLinearPromptShape(const CoreMatrices& w, const void
   return shape;
 }
 
-template <int kCols, int kTiles, int kBlocks, class Epilogue>
+template <class Product, class Epilogue>
 cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shape, const CoreMatrices& w,
                                      const Epilogue& epilogue, int clusters) {
-  using Stages = LinearStages<kCols, kTiles, kBlocks>;
-  shape.column_tiles = static_cast<std::int32_t>((w.rows + kCols - 1) / kCols);
-  const int column_groups = (shape.column_tiles + kTiles - 1) / kTiles;
-  const int tiles = (shape.token_tiles + 1) / 2 * shape.segments * column_groups;
-  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), Stages::kThreads,
-                           Stages::kSharedBytes, kClusterBlocks};
-  return LaunchKernel(stream, LinearPromptHopper<kCols, kTiles, kBlocks, Epilogue>, launch, shape, epilogue);
+  shape.column_tiles = static_cast<std::int32_t>((w.rows + Product::kCols - 1) / Product::kCols);
+  const int tiles = ClusterTile<Product>::Count(shape);
+  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), Product::kThreads,
+                           Product::kSharedBytes, kClusterBlocks};
+  return LaunchKernel(stream, LinearPromptHopper<Product, Epilogue>, launch, shape, epilogue);
 }
 
 template <class Epilogue>
 cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearPromptShape& shape,
                              const CoreMatrices& w, const Epilogue& epilogue, int clusters) {
-  const auto launch = [&]<int kTiles, int kCols>() {
-    return LaunchLinearPromptHopper<kCols, kTiles, 1>(stream, shape, w, epilogue, clusters);
+  const auto launch = [&]<int kTiles, int kCols, PromptShared kShared>() {
+    return LaunchLinearPromptHopper<PromptProduct<kCols, kTiles, kShared, 1>>(stream, shape, w, epilogue,
+                                                                              clusters);
   };
-  switch (tile.tiles * 1000 + tile.columns) {
-    case 1256:
-      return launch.template operator()<1, 256>();
-    case 1192:
-      return launch.template operator()<1, 192>();
-    case 1160:
-      return launch.template operator()<1, 160>();
-    case 1128:
-      return launch.template operator()<1, 128>();
-    case 2192:
-      return launch.template operator()<2, 192>();
-    case 2160:
-      return launch.template operator()<2, 160>();
-    case 2128:
-      return launch.template operator()<2, 128>();
+  constexpr auto kW = PromptShared::kWeights, kX = PromptShared::kActivations;
+  if (tile.shares_x()) {
+    switch (tile.tiles * 1000 + tile.columns) {
+      case 2192:
+        return launch.template operator()<2, 192, kX>();
+      case 2160:
+        return launch.template operator()<2, 160, kX>();
+      case 2128:
+        return launch.template operator()<2, 128, kX>();
+      case 1096:
+        return launch.template operator()<1, 96, kX>();
+      case 1064:
+        return launch.template operator()<1, 64, kX>();
+      default:
+        return launch.template operator()<1, 32, kX>();
+    }
+  }
+  switch (tile.columns) {
+    case 256:
+      return launch.template operator()<1, 256, kW>();
+    case 192:
+      return launch.template operator()<1, 192, kW>();
+    case 160:
+      return launch.template operator()<1, 160, kW>();
+    case 128:
+      return launch.template operator()<1, 128, kW>();
     default:
-      return launch.template operator()<1, 96>();
+      return launch.template operator()<1, 96, kW>();
   }
 }
 
@@ -119,7 +139,12 @@ cudaError_t ShortLinearPrompt(cudaStream_t stream, const CoreMatrices& w, const 
                               const Epilogue& epilogue, int segments = 1) {
   const LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
   if (!PromptHasWgmma()) return LaunchLinearPromptGeneral(stream, shape, w, epilogue);
-  return LaunchLinearPromptHopper<96, 1, 2>(stream, shape, w, epilogue, 2 * PromptClusters());
+  const auto launch = [&]<int kCols, PromptShared kShared>() {
+    return LaunchLinearPromptHopper<PromptProduct<kCols, 1, kShared, 2>>(stream, shape, w, epilogue,
+                                                                         2 * PromptClusters());
+  };
+  if (shape.token_tiles == 1) return launch.template operator()<32, PromptShared::kActivations>();
+  return launch.template operator()<96, PromptShared::kWeights>();
 }
 
 }  // namespace mambad::kernels
