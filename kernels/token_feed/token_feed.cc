@@ -14,7 +14,10 @@ absl::Status FeedTokens(Stream& stream, const TokenFeedArgs& args) {
       args.row_slots == nullptr)
     return absl::InvalidArgumentError("token_feed: an array is null");
   if (stream.on_gpu()) return MAMBAD_ON_GPU(stream, "token_feed", FeedTokensCuda(stream.handle(), args));
-  for (std::int64_t row = 0; row < args.rows; ++row) FeedRow(args, row);
+  for (std::int64_t row = 0; row < args.rows; ++row) {
+    const FedRow fed(args, row);
+    fed.Complete(args, row, fed.drawn() ? args.drawn[fed.slot] : 0);
+  }
   return absl::OkStatus();
 }
 

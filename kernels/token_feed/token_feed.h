@@ -8,7 +8,8 @@
 // So a device retires a row at its end-of-sequence token itself, before the host learns of it.
 //
 // Memory:  what is read may be in host memory that the device reaches (HostBuffer); `drawn` and what is
-//   written are the device's.
+//   written are the device's. All but `drawn` is complete before the call: a GPU reads it while the work
+//   before still runs.
 // Errors:  InvalidArgument for a negative size or a null array. Ids and slots are the caller's promise.
 // Threads: the calling one; on a GPU it enqueues and returns. Does not allocate.
 #ifndef MAMBAD_KERNELS_TOKEN_FEED_TOKEN_FEED_H_
