@@ -46,14 +46,15 @@ struct EngineOptions {
   uint64_t prompt_tokens_max = 1ull << 21;
 
   uint32_t decode_rows_max = 512;
-  // A pass takes prompt tokens through all layers. While rows decode, a tick runs as many of its layers as
-  // take this share of the tick's time, and at least one, so that the time between a stream's tokens is that
-  // of its step by 1 / (1 - prompt_share), however long the prompts. (0, 1]; 1: all of it at once.
+  // A pass takes prompt tokens through all layers. While requests decode, a tick runs as many of its layers
+  // as take this share of the tick's time, and at least one, so that the time between a stream's tokens is
+  // about that of its step by 1 / (1 - prompt_share), however long the prompts; but the head of prompts that
+  // are scored token by token takes one tick. (0, 1]; 1: all of a pass at once.
   double prompt_share = 0.5;
   uint32_t prompt_tokens_per_pass = 1024;       // with decoding rows beside them
   uint32_t prompt_tokens_per_pass_idle = 1024;  // with none
-  // A pass takes fewer tokens where these would take longer than this, going by the measured rate, so that
-  // cancels are seen and new prompts begin in time; never less than an eighth of the tokens above.
+  // A pass takes fewer tokens where it would last longer than this, steps between its parts included, going
+  // by the measured rate, so that new prompts begin in time; never less than an eighth of the tokens above.
   absl::Duration prompt_time_per_pass = absl::Milliseconds(50);
   absl::Duration prompt_time_per_pass_idle = absl::Milliseconds(500);
   absl::Duration stall_timeout = absl::Seconds(30);  // a full sink ends its request after this

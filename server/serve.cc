@@ -109,6 +109,7 @@ absl::Status InFlags(const absl::Status& status) {
                                                           {"queue_tokens_max", "--queue-tokens"},
                                                           {"prompt_tokens_max", "--max-prompt-tokens"},
                                                           {"decode_rows_max", "--decode-rows"},
+                                                          {"prompt_share", "--prompt-share"},
                                                           {"state_memory_bytes", "--state-memory"},
                                                           {"state_slots", "--slots"}}));
 }

@@ -304,11 +304,11 @@ absl::Status MixerModel::Run(const Batch& batch, const StateView& state, Parts r
   const auto tokens = static_cast<int64_t>(batch.prompt_tokens.size());
   const auto chunks = static_cast<int64_t>(batch.chunk_slots.size());
   if (range.last < parts()) {
-    MAMBAD_RETURN_IF_ERROR(RunPrefill(tokens, chunks, state, range));
+    if (chunks > 0) MAMBAD_RETURN_IF_ERROR(RunPrefill(tokens, chunks, state, range));
     return stream_->Synchronize();
   }
   const size_t tasks = batch.logits.size();
-  // Before any row runs: a slot's hidden row as the last tick left it.
+  // Before any row runs, or leaves its hidden row: a slot's as it was before the pass.
   if (asks(LogitsSource::kSlot)) MAMBAD_RETURN_IF_ERROR(Gather(LastHidden(state), tables_.slot_of(), tasks));
   if (!batch.decode_slots.empty()) {
     MAMBAD_RETURN_IF_ERROR(RunDecode(batch, state));
@@ -414,13 +414,14 @@ absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateV
     MAMBAD_RETURN_IF_ERROR(WidenBegun(state, chunks));
   }
   const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots(), tables_.wide_slots()};
+  const uint32_t end = std::min(range.last, layers());
   if (fused_ != nullptr) {
     MAMBAD_RETURN_IF_ERROR(
-        fused_->Prompt(*stream_, packed, tokens, prompt_residual_, state, range.first, range.last));
+        fused_->Prompt(*stream_, packed, tokens, prompt_residual_, state, range.first, end));
   } else {
     const BlockCall call = CallFor(prompt_residual_, tokens, state);
-    for (uint32_t part = range.first; part < range.last; ++part)
-      MAMBAD_RETURN_IF_ERROR(blocks_[part].Prefill(call, packed));
+    for (uint32_t layer = range.first; layer < end; ++layer)
+      MAMBAD_RETURN_IF_ERROR(blocks_[layer].Prefill(call, packed));
   }
   if (range.last < parts()) return absl::OkStatus();
   MAMBAD_RETURN_IF_ERROR(AdvanceKeys(state, tables_.chunk_slots(), tables_.chunk_offsets(), chunks));

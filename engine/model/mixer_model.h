@@ -65,7 +65,7 @@ class MixerModel : public Model {
   absl::Status Prepare(const StateView& state) override;
   absl::Status Forward(const Batch& batch, const StateView& state,
                        std::vector<LogitsResult>* results) override;
-  uint32_t parts() const override { return static_cast<uint32_t>(blocks_.size()); }  // layers
+  uint32_t parts() const override { return layers() + 1; }
   absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
                             std::vector<LogitsResult>* results) override;
   // Ahead of the host on a GPU's fused path, unless somebody observes the logits.
@@ -94,6 +94,7 @@ class MixerModel : public Model {
     uint32_t last;
   };
   Parts AllParts() const { return {0, parts()}; }
+  uint32_t layers() const { return static_cast<uint32_t>(blocks_.size()); }
   // What Forward and ForwardParts share: decode rows, then these parts of the prompts.
   absl::Status Run(const Batch& batch, const StateView& state, Parts range,
                    std::vector<LogitsResult>* results);

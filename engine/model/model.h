@@ -81,7 +81,7 @@ class Model {
   virtual absl::Status Forward(const Batch& batch, const StateView& state,
                                std::vector<LogitsResult>* results) = 0;
 
-  // How many parts a pass over prompt chunks has.
+  // How many parts a pass over prompt chunks has; where there are more than one, the last is the head alone.
   virtual uint32_t parts() const { return 1; }
   // Runs the parts [first, last) of a pass; after the last of all, what Forward does for these chunks and
   // tasks is done, and `results` hold as there. REQUIRES: `batch` has no decode rows, and is the same for all

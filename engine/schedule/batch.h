@@ -1,5 +1,5 @@
-// Batch: one tick's rows as arrays. Decode rows and prompt chunks never share a matrix product: the model
-// runs the decode rows first, then the chunks.
+// Batch: the rows of one step, or of one pass over prompts, as arrays. Decode rows and prompt chunks never
+// share a matrix product: given both, the model runs the decode rows first, then the chunks.
 //
 // Symbols: B decode rows, C chunks, T packed prompt tokens, S slots of the pool.
 #ifndef MAMBAD_ENGINE_SCHEDULE_BATCH_H_
@@ -42,7 +42,7 @@ struct SamplingRow {
 enum class LogitsSource {
   kDecodeRow,    // index: decode row in [0, B)
   kPromptToken,  // index: packed prompt token in [0, T)
-  kSlot,         // index: slot in [0, S); the slot's last_hidden, as it is before this tick's rows
+  kSlot,         // index: slot in [0, S); the slot's last_hidden, as it is before this step or pass
 };
 
 // One row of logits, and what is wanted of it: a sample, the log-probability of a given token, or neither
@@ -76,7 +76,7 @@ struct WideChunk {
 
 struct Batch {
   std::vector<int32_t> decode_slots;    // (B), distinct
-  std::vector<uint32_t> decode_tokens;  // (B), consumed by this tick
+  std::vector<uint32_t> decode_tokens;  // (B), consumed by this step
   // Launch alone: a token may be kDrawnToken, what the launch before drew for the same slot. If that is one
   // of the row's stops, the row consumes nothing and its result means nothing.
   std::vector<uint32_t> stops;

@@ -54,7 +54,7 @@ TickReport EngineLoop::Tick(absl::Time now) {
   EndWaitedTooLong();
   worked_ = had_commands || decode_rows > 0;
   decode_rows += RunDecode(decode_rows);
-  const uint32_t prompt_tokens = RunPrompts(decode_rows);
+  const uint32_t prompt_tokens = RunPrompts();
   return Publish(decode_rows, prompt_tokens);
 }
 

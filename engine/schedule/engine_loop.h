@@ -69,6 +69,9 @@ class EngineLoop {
   // Ends everything open with UNAVAILABLE, answers what waits in the mailbox, and drops the sessions.
   void Stop(absl::Time now);
 
+  // Another clock to measure by, for tests. Before the first tick.
+  void UseWallClock(WallClock clock) { wall_clock_ = std::move(clock); }
+
   const StatePool& pool() const { return *pool_; }
   // The bytes of a session's state, for tests.
   absl::StatusOr<std::vector<std::byte>> ReadState(const std::string& session_id);
@@ -87,6 +90,7 @@ class EngineLoop {
     size_t tasks = 0;
     bool has_chunk = false;  // else it only asks about its slot
     size_t chunk = 0;
+    uint32_t tokens = 0;  // of the chunk
   };
 
   // Prompt chunks on their way through the layers, at least one of them of a request that lives. Between
@@ -151,9 +155,10 @@ class EngineLoop {
   void DeliverRow(const Row& row, const LogitsResult& result, uint64_t* emitted);
 
   // Prompts (engine_loop_prompts.cc).
-  uint32_t RunPrompts(uint32_t decode_rows);
-  uint32_t PromptTokensNow(uint32_t decode_rows) const;
-  uint32_t PartsNow(uint32_t decode_rows) const;
+  uint32_t RunPrompts();
+  void AskPausedReaders();
+  uint32_t PromptTokensNow() const;
+  uint32_t PartsNow() const;
   void PlanPass(uint32_t budget);
   std::vector<OpenRequest*> ReadyPrompts(uint32_t budget);
   void AppendChunk(OpenRequest& request, uint32_t tokens, Batch* batch);
@@ -180,6 +185,7 @@ class EngineLoop {
   const Tokenizer* const tokenizer_;
   const EngineOptions options_;
   const bool narrow_;  // the model's state
+  WallClock wall_clock_ = SteadyTime;
   Mailbox& mailbox_;
   Ledger& ledger_;
 

@@ -25,7 +25,7 @@ uint32_t EngineLoop::CollectStep(bool follow) {
     return 0;
   }
   const absl::Duration wall = step_wall_ = step.timer.Elapsed();
-  if (step_) step_->timer = WallTimer();
+  if (step_) step_->timer = WallTimer(wall_clock_);
   const uint64_t emitted = DeliverDecode(step.rows);
   ledger_.CountDecode(step.rows.size(), emitted, wall);
   return static_cast<uint32_t>(step.rows.size());
@@ -85,8 +85,7 @@ void EngineLoop::PlanFollowing(const Row& row) {
 void EngineLoop::LaunchStep(std::vector<Row> rows) {
   MAMBAD_CHECK(!step_ && rows.size() == batch_.decode_slots.size());
   if (absl::Status status = model_.Launch(batch_, pool_->view()); !status.ok()) return LoseDevice(status);
-  step_.emplace();
-  step_->rows = std::move(rows);
+  step_.emplace(Step{.rows = std::move(rows), .timer = WallTimer(wall_clock_), .ended = {}});
 }
 
 }  // namespace mambad

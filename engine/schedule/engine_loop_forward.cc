@@ -23,7 +23,7 @@ uint32_t EngineLoop::RunDecode(uint32_t collected_rows) {
     LaunchStep(std::move(rows));
     return 0;
   }
-  const WallTimer timer;
+  const WallTimer timer(wall_clock_);
   if (absl::Status status = model_.Forward(batch_, pool_->view(), &results_); !status.ok()) {
     LoseDevice(status);
     return 0;

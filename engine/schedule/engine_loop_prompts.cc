@@ -12,8 +12,8 @@
 namespace mambad {
 namespace {
 
-// What the head and the draws behind the last part of a pass count as.
-constexpr uint32_t kHeadParts = 1;
+// Rows of logits from which on the head takes long: a pass that scores its prompts.
+constexpr size_t kManyTasks = 64;
 
 bool AllFinite(std::span<const LogitsResult> results) {
   return std::all_of(results.begin(), results.end(), [](const LogitsResult& each) { return each.finite; });
@@ -22,17 +22,18 @@ bool AllFinite(std::span<const LogitsResult> results) {
 }  // namespace
 
 // Goes on with the pass under way, or begins one. Returns the tokens of a pass that ended.
-uint32_t EngineLoop::RunPrompts(uint32_t decode_rows) {
-  if (!pass_) PlanPass(PromptTokensNow(decode_rows));
+uint32_t EngineLoop::RunPrompts() {
+  AskPausedReaders();
+  if (!pass_) PlanPass(PromptTokensNow());
   if (!pass_) return 0;
   worked_ = true;
   results_.clear();
   const bool runs = !pass_->batch.empty();
   const auto tokens = static_cast<uint32_t>(pass_->batch.prompt_tokens.size());
   const uint32_t first = pass_->parts_done;
-  const uint32_t last = runs ? first + PartsNow(decode_rows) : model_.parts();
+  const uint32_t last = runs ? first + PartsNow() : model_.parts();
   const bool ends = last == model_.parts();
-  const WallTimer timer;
+  const WallTimer timer(wall_clock_);
   if (runs) {
     absl::Status status = model_.ForwardParts(pass_->batch, pool_->view(), first, last, &results_);
     if (!status.ok()) {
@@ -41,7 +42,8 @@ uint32_t EngineLoop::RunPrompts(uint32_t decode_rows) {
     }
   }
   const absl::Duration wall = timer.Elapsed();
-  part_time_.Observe(tokens, last - first + (ends ? kHeadParts : 0), wall);
+  if (tokens > 0 && (!ends || pass_->batch.logits.size() < kManyTasks))
+    part_time_.Observe(tokens, last - first, wall);
   pass_->parts_done = last;
   pass_->wall += wall;
   if (!ends) {
@@ -50,17 +52,30 @@ uint32_t EngineLoop::RunPrompts(uint32_t decode_rows) {
   }
   const Pass pass = *std::exchange(pass_, std::nullopt);
   prompt_rate_.Observe(tokens, pass.wall);
-  ledger_.CountPrefill(tokens, DeliverPass(pass), wall);
-  return tokens;
+  uint32_t read = 0;  // for somebody
+  for (const PromptRow& row : pass.rows) read += row.request != nullptr ? row.tokens : 0;
+  ledger_.CountPrefill(read, DeliverPass(pass), wall);
+  return read;
+}
+
+// What waits for its reader, whether or not a pass begins: the time of a slow one runs on.
+void EngineLoop::AskPausedReaders() {
+  for (OpenRequest* request : prompts_) {
+    if (request->paused()) HasRoom(*request, request->candidates.size() + 1);
+  }
 }
 
 // How many more parts of the pass this tick runs.
-uint32_t EngineLoop::PartsNow(uint32_t decode_rows) const {
+uint32_t EngineLoop::PartsNow() const {
   const uint32_t left = model_.parts() - pass_->parts_done;
   const double share = options_.prompt_share;
-  if (decode_rows == 0 || share >= 1) return left;
-  return PlanParts(left, part_time_.Expect(static_cast<uint32_t>(pass_->batch.prompt_tokens.size())),
-                   step_wall_ * (share / (1 - share)));
+  // Streams whose readers are behind for a moment are streams too. Without chunks no layer does anything.
+  if (decoding_.empty() || share >= 1 || pass_->batch.chunk_slots.empty()) return left;
+  const uint32_t now =
+      PlanParts(left, part_time_.Expect(static_cast<uint32_t>(pass_->batch.prompt_tokens.size())),
+                step_wall_ * (share / (1 - share)));
+  // The head of many rows is a tick's work by itself.
+  return now == left && left > 1 && pass_->batch.logits.size() >= kManyTasks ? left - 1 : now;
 }
 
 uint64_t EngineLoop::DeliverPass(const Pass& pass) {
@@ -92,12 +107,12 @@ void EngineLoop::LeavePass(const OpenRequest& request) {
   if (std::ranges::none_of(pass_->rows, lives)) pass_.reset();
 }
 
-uint32_t EngineLoop::PromptTokensNow(uint32_t decode_rows) const {
-  const bool idle = decode_rows == 0;
+uint32_t EngineLoop::PromptTokensNow() const {
+  const bool idle = decoding_.empty();
   const uint32_t budget = idle ? options_.prompt_tokens_per_pass_idle : options_.prompt_tokens_per_pass;
-  const absl::Duration time = idle ? options_.prompt_time_per_pass_idle : options_.prompt_time_per_pass;
-  return PromptBudget(std::min(budget, model_.limits().prompt_tokens), decode_rows,
-                      prompt_rate_.TokensIn(time));
+  const absl::Duration time =
+      idle ? options_.prompt_time_per_pass_idle : options_.prompt_time_per_pass * options_.prompt_share;
+  return PromptBudget(std::min(budget, model_.limits().prompt_tokens), prompt_rate_.TokensIn(time));
 }
 
 // The prompts that the next pass may read.
@@ -147,6 +162,7 @@ void EngineLoop::PlanPass(uint32_t budget) {
     PromptRow& row = pass.rows.emplace_back(PromptRow{.request = &request, .first_task = tasks.size()});
     row.has_chunk = shares[i] > 0;
     row.chunk = pass.batch.chunk_slots.size();
+    row.tokens = shares[i];
     AppendChunk(request, shares[i], &pass.batch);
     if (request.reader->done()) AppendLastTasks(request, &tasks);
     row.tasks = tasks.size() - row.first_task;

@@ -67,6 +67,7 @@ void PromptReader::AppendChunk(uint32_t tokens, int32_t slot, Batch* batch) {
 
 std::vector<TokenLogprob> PromptReader::TakeScores(std::span<const LogitsResult> results) {
   MAMBAD_CHECK(results.size() == tasks_);
+  read_ = done() ? input_size_ : consumed_;
   std::vector<TokenLogprob> scores;
   scores.reserve(results.size() + 1);
   if (leads_with_none_) {

@@ -26,7 +26,7 @@ class PromptReader {
 
   uint64_t consumed() const { return consumed_; }
   // Tokens of the input that were read so far, consumed or predicted.
-  uint64_t tokens_read() const { return done() ? input_size_ : consumed_; }
+  uint64_t tokens_read() const { return read_; }
   uint64_t remaining() const { return to_consume_ - consumed_; }
   bool done() const { return started_ && remaining() == 0; }
 
@@ -56,6 +56,7 @@ class PromptReader {
 
   bool started_ = false;
   uint64_t consumed_ = 0;
+  uint64_t read_ = 0;  // by chunks whose scores were taken
   bool is_greedy_ = true;
   // Of the chunk that was appended last.
   size_t tasks_ = 0;

@@ -70,9 +70,8 @@ std::vector<uint32_t> PlanDecode(std::span<const ReadyRow> ready, uint32_t rows_
   return ids;
 }
 
-uint32_t PromptBudget(uint32_t budget, uint32_t decode_rows, uint32_t affordable) {
-  const uint32_t left = budget > decode_rows ? budget - decode_rows : 0;
-  return std::max({1u, std::min(left, affordable), budget / 8});
+uint32_t PromptBudget(uint32_t budget, uint32_t affordable) {
+  return std::max({1u, std::min(budget, affordable), budget / 8});
 }
 
 void TokenRate::Observe(uint32_t tokens, absl::Duration wall) {
@@ -90,7 +89,7 @@ uint32_t TokenRate::TokensIn(absl::Duration wall) const {
 }
 
 void PartTime::Observe(uint32_t tokens, uint32_t parts, absl::Duration wall) {
-  MAMBAD_CHECK(parts > 0);
+  MAMBAD_CHECK(tokens > 0 && parts > 0);
   tokens_ = tokens;
   part_ = wall / parts;
 }

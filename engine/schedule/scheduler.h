@@ -79,11 +79,11 @@ struct ReadyRow {
 // The ids to step now: all of them, or the `rows_max` that waited longest (ties: the earlier in `ready`).
 std::vector<uint32_t> PlanDecode(std::span<const ReadyRow> ready, uint32_t rows_max);
 
-// Prompt tokens that one pass may take beside `decode_rows`, which count against `budget`. `affordable`
-// tokens can be read in good time. At least an eighth of the budget is left to prompts, and at least 1.
-uint32_t PromptBudget(uint32_t budget, uint32_t decode_rows, uint32_t affordable);
+// Prompt tokens of one pass, of which `affordable` can be read in good time: at least an eighth of `budget`,
+// and at least 1.
+uint32_t PromptBudget(uint32_t budget, uint32_t affordable);
 
-// How many tokens go into a given time, from what the last ticks took. Recent and large chunks weigh most.
+// How many tokens go into a given time, from what the last passes took. Recent and large chunks weigh most.
 class TokenRate {
  public:
   void Observe(uint32_t tokens, absl::Duration wall);
@@ -98,6 +98,7 @@ class TokenRate {
 // How long a part of a prompt pass takes, from the parts that ran last.
 class PartTime {
  public:
+  // REQUIRES: tokens and parts are not 0.
   void Observe(uint32_t tokens, uint32_t parts, absl::Duration wall);
   // Of a pass of `tokens`: as long as the last, longer in proportion if it has more tokens. Infinite while
   // nothing was observed.

@@ -1,6 +1,10 @@
 // Prompt passes that go through the model in parts, decode steps between them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -160,6 +164,185 @@ TEST_P(EngineLoopPartsTest, ADeviceThatFailsInAPartEndsEverything) {
   for (int i = 0; i < 3; ++i) harness_.Tick();
   ExpectEnded(ticket, absl::StatusCode::kInternal);
   ExpectEnded(stream_, absl::StatusCode::kInternal);
+}
+
+// ---- How many parts go into a tick.
+
+// Tells the loop's wall clock that a step takes kStep, and a part of a pass with tokens kPart.
+class TimedOracle : public OracleModel {
+ public:
+  static constexpr absl::Duration kStep = absl::Milliseconds(2), kPart = absl::Milliseconds(2);
+  using OracleModel::OracleModel;
+  absl::Status Forward(const Batch& batch, const StateView& state,
+                       std::vector<LogitsResult>* results) override {
+    now += kStep;
+    return OracleModel::Forward(batch, state, results);
+  }
+  absl::Status Collect(std::vector<LogitsResult>* results) override {
+    now += kStep;
+    return OracleModel::Collect(results);
+  }
+  absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
+                            std::vector<LogitsResult>* results) override {
+    most_parts = std::max(most_parts, last - first);
+    began_at = first;
+    if (!batch.prompt_tokens.empty()) now += kPart * (last - first);
+    return OracleModel::ForwardParts(batch, state, first, last, results);
+  }
+  absl::Duration now;
+  uint32_t most_parts = 0;  // of a tick
+  uint32_t began_at = 0;    // the last tick's first part
+};
+
+// A stream beside prompts, on a clock of the test's own; the loop has seen how long a part takes.
+class PromptShareTest : public EachAhead {
+ protected:
+  void Begin(double share) {
+    HarnessOptions options;
+    options.engine.prompt_share = share;
+    options.engine.sessions_max = 4;
+    model_->SetParts(12);
+    harness_.emplace(options, model_);
+    harness_->loop.UseWallClock([this] { return model_->now; });
+    harness_->Submit(LongTurn(Prompt(3), ""));
+    for (int i = 0; i < 4; ++i) harness_->Tick();
+    TicksOfAPass();
+  }
+  // Of a long prompt's pass.
+  int TicksOfAPass() {
+    model_->most_parts = 0;
+    harness_->Submit(LongTurn(Prompt(20), "", 1));
+    int ticks = 1;
+    while (harness_->Tick().prompt_tokens == 0 && ticks < 50) ++ticks;
+    for (int i = 0; i < 3; ++i) harness_->Tick();
+    return ticks;
+  }
+  void Settle(RequestTicket ticket) {
+    for (int i = 0; i < 40; ++i) harness_->Tick();
+    harness_->Of(ticket).Read();
+    ASSERT_TRUE(harness_->Of(ticket).end.has_value());
+    ASSERT_TRUE(harness_->Of(ticket).end->status.ok());
+  }
+
+  const std::shared_ptr<TimedOracle> model_ = std::make_shared<TimedOracle>(ForwardLimits(), GetParam());
+  std::optional<LoopHarness> harness_;
+};
+
+TEST_P(PromptShareTest, IsWhatATickSpendsOnPrompts) {
+  for (const auto& [share, parts] : std::map<double, uint32_t>{{0.5, 1}, {0.75, 3}, {0.8, 4}, {1, 12}}) {
+    Begin(share);
+    const int ticks = TicksOfAPass();
+    EXPECT_EQ(model_->most_parts, parts) << share;
+    EXPECT_GE(ticks, static_cast<int>(12 / parts)) << share;
+    EXPECT_LE(ticks, static_cast<int>(12 / parts) + 1) << share;
+    harness_.reset();
+  }
+}
+
+TEST_P(PromptShareTest, LearnsNothingFromWhatNeedsNoLayer) {
+  Begin(0.75);
+  GenerationRequest score;
+  score.method = Method::kScore;
+  score.score_text = {5};
+  Settle(harness_->Submit(score));
+  TicksOfAPass();
+  EXPECT_EQ(model_->most_parts, 3u);
+  ASSERT_TRUE(harness_->Create({.id = "s"}).ok());
+  Settle(harness_->Submit(LongTurn(Prompt(4), "s", 1)));
+  Settle(harness_->Submit(LongTurn({}, "s", 1)));
+  TicksOfAPass();
+  EXPECT_EQ(model_->most_parts, 3u);
+}
+
+TEST_P(PromptShareTest, TheHeadOfAScoredPromptHasATickOfItsOwn) {
+  Begin(0.8);
+  GenerationRequest score;
+  score.method = Method::kScore;
+  score.score_text = Prompt(100);
+  const RequestTicket ticket = harness_->Submit(score);
+  for (int ticks = 1; harness_->Tick().prompt_tokens == 0 && ticks < 50;) ++ticks;
+  EXPECT_EQ(model_->began_at, 11u);
+  Settle(ticket);
+}
+
+INSTANTIATE_TEST_SUITE_P(, PromptShareTest, kEveryAhead);
+
+// ---- What a pass under way must not change for the others.
+
+TEST_P(EngineLoopPartsTest, PromptTokensOfAPassInPartsAreCountedOnce) {
+  const uint64_t before = harness_.ledger.Stats().prompt_tokens;
+  harness_.Submit(LongTurn(Prompt(9), "", 4));
+  for (int i = 0; i < 10; ++i) harness_.Tick();
+  EXPECT_EQ(harness_.ledger.Stats().prompt_tokens - before, 9u);
+}
+
+TEST_P(EngineLoopPartsTest, APausedReaderThatHasReadIsNotEndedForWaitingOnSomebodysPass) {
+  // 40 parts: a pass of another prompt takes 40 ticks; the stall timeout is 20 ticks.
+  for (const uint32_t parts : {1u, 40u}) {
+    SCOPED_TRACE(parts);  // 1: the control, as it was before passes had parts
+    HarnessOptions options = Options();
+    options.parts = parts;
+    options.engine.stall_timeout = 20 * LoopHarness::kTickTime;
+    options.engine.prompt_tokens_per_pass = options.engine.prompt_tokens_per_pass_idle = 4;
+    LoopHarness harness(options);
+    GenerationRequest slow = LongTurn(Prompt(16), "", 2);
+    slow.output.prompt_logprobs = true;
+    const RequestTicket reader = harness.Submit(slow, /*sink_capacity=*/1);
+    // Alone: passes of 4 tokens, until its sink is full.
+    for (int i = 0; i < 12; ++i) harness.Tick();
+    const RequestTicket stream = harness.Submit(LongTurn(Prompt(3), ""));
+    for (int i = 0; i < 2; ++i) harness.Tick();
+    const RequestTicket other = harness.Submit(LongTurn(Prompt(4), "", 1));
+    for (int i = 0; i < 2; ++i) harness.Tick();
+    // It reads everything, at once and in time.
+    harness.Of(reader).Read();
+    ASSERT_FALSE(harness.Of(reader).end.has_value());
+    for (int i = 0; i < 400; ++i) {
+      harness.Tick();
+      harness.Of(reader).Read();
+      harness.Of(stream).Read();
+      harness.Of(other).Read();
+    }
+    ASSERT_TRUE(harness.Of(reader).end.has_value());
+    EXPECT_TRUE(harness.Of(reader).end->status.ok()) << harness.Of(reader).end->status;
+  }
+}
+
+TEST_P(EngineLoopPartsTest, WhatItsTurnDidNotReadIsNotInTheUsage) {
+  const RequestTicket ticket = SubmitHalfRead(LongTurn(Prompt(9), "", 4));
+  harness_.Cancel(ticket);
+  harness_.Tick();
+  ExpectEnded(ticket, absl::StatusCode::kCancelled);
+  EXPECT_EQ(harness_.Of(ticket).end->usage.input_tokens, 0u);
+}
+
+TEST_P(EngineLoopPartsTest, PromptTokensCountWhatWasReadForSomebody) {
+  const uint64_t before = harness_.ledger.Stats().prompt_tokens;
+  const RequestTicket first = harness_.Submit(LongTurn(Prompt(5), "", 4));
+  SubmitHalfRead(LongTurn(Prompt(6), "", 4));
+  harness_.Cancel(first);
+  for (int i = 0; i < 10; ++i) harness_.Tick();
+  EXPECT_EQ(harness_.ledger.Stats().prompt_tokens - before, 6u);
+}
+
+// A stream whose reader is behind for a moment gets no whole pass in its way.
+TEST_P(EngineLoopPartsTest, AStreamThatIsPausedForATickDoesNotWaitForAWholePass) {
+  HarnessOptions options = Options();
+  options.parts = 40;
+  LoopHarness harness(options);
+  const RequestTicket stream = harness.Submit(LongTurn(Prompt(3), ""), /*sink_capacity=*/2);
+  for (int i = 0; i < 4; ++i) {
+    harness.Tick();
+    harness.Of(stream).Read();
+  }
+  harness.Submit(LongTurn(Prompt(9), "", 4));
+  for (int i = 0; i < 3; ++i) {
+    harness.Tick();
+    harness.Of(stream).Read();
+  }
+  int ticks = 0;
+  while (harness.Tick().prompt_tokens == 0) ++ticks;  // nobody reads for some ticks
+  EXPECT_GE(ticks, 30);
 }
 
 INSTANTIATE_TEST_SUITE_P(, EngineLoopPartsTest, kEveryAhead);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <future>
 #include <mutex>
@@ -281,6 +282,9 @@ TEST(EngineTest, RefusesOptionsThatMakeNoSenseNamingThem) {
   EXPECT_EQ(field_of({.state_slots = 65537}), "state_slots");
   EXPECT_EQ(field_of({.state_slots = 4, .queue_requests_max = 0}), "queue_requests_max");
   EXPECT_EQ(field_of({.state_slots = 4, .decode_rows_max = 0}), "decode_rows_max");
+  for (const double share : {0.0, -0.5, 1.01, std::nan("")})
+    EXPECT_EQ(field_of({.state_slots = 4, .prompt_share = share}), "prompt_share");
+  EXPECT_EQ(field_of({.state_slots = 4, .prompt_tokens_per_pass = 0}), "prompt_tokens_per_pass");
   EXPECT_EQ(field_of({.state_slots = 4, .stall_timeout = absl::ZeroDuration()}), "stall_timeout");
 }
 

@@ -82,7 +82,8 @@ TEST_P(PassPartsTest, AChunkThatWasGivenUpTouchesNothingAndDisturbsNobody) {
       EXPECT_TRUE(SameScore(results_[chunk], wanted[chunk])) << chunk << ", after part " << given_up_after;
       EXPECT_TRUE(std::ranges::equal(pool.slot(chunk), whole.slot(chunk)));
     }
-    EXPECT_TRUE(std::ranges::all_of(pool.slot(kGivenUp), [](std::byte b) { return b == std::byte{kPattern}; }));
+    EXPECT_TRUE(
+        std::ranges::all_of(pool.slot(kGivenUp), [](std::byte b) { return b == std::byte{kPattern}; }));
     for (int32_t slot = 3; slot < kSlots; ++slot)
       EXPECT_TRUE(std::ranges::equal(pool.slot(slot), whole.slot(slot)));
   }
@@ -114,14 +115,59 @@ TEST_P(PassPartsTest, ADecodeStepBetweenPartsIsTheStepAlone) {
   EXPECT_TRUE(std::ranges::equal(pool.all(), alone.all()));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, PassPartsTest,
-    testing::Values(Case{"mamba_f32", "models/tiny-mamba", Precision::kF32},
-                    Case{"mamba_bf16", "models/tiny-mamba", Precision::kBf16},
-                    Case{"mamba_bf16_narrow", "models/tiny-mamba", Precision::kBf16, StateDtype::kBf16},
-                    Case{"falcon_bf16", "models/tiny-falcon-mamba", Precision::kBf16},
-                    Case{"odd_bf16", "golden/models/odd-widths", Precision::kBf16}),
-    [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
+// prompt_logprobs past position 0: the first token is scored by the slot's hidden row as it was before the
+// pass, however many parts that has.
+TEST_P(PassPartsTest, ATaskOnAChunksSlotSeesItAsItWasBeforeThePass) {
+  SlotPool whole(model_->state_layout(), kSlots), pool(model_->state_layout(), kSlots);
+  std::vector<LogitsResult> wanted, ignored;
+  ASSERT_TRUE(model_->Forward(Pass(), whole.view(), &ignored).ok());
+  ASSERT_TRUE(model_->Forward(Pass(), pool.view(), &ignored).ok());
+  Batch batch = Pass();
+  for (uint32_t slot = 0; slot < 3; ++slot)
+    batch.logits.push_back({.source = LogitsSource::kSlot, .index = slot, .target = 11, .top_logprobs = 2});
+  ASSERT_TRUE(model_->Forward(batch, whole.view(), &wanted).ok());
+  for (uint32_t part = 0; part < model_->parts(); ++part) ASSERT_TRUE(Run(batch, pool, part, part + 1).ok());
+  for (size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(SameScore(results_[i], wanted[i])) << i;
+  EXPECT_TRUE(std::ranges::equal(pool.all(), whole.all()));
+}
+
+// A turn without a prompt, or a Score's one token: no chunk, tasks on slots alone; the loop cuts them too.
+TEST_P(PassPartsTest, APassWithoutChunksMayBeCutToo) {
+  SlotPool pool(model_->state_layout(), kSlots);
+  std::vector<LogitsResult> ignored, wanted;
+  ASSERT_TRUE(model_->Forward(Pass(), pool.view(), &ignored).ok());
+  Batch batch;
+  batch.logits.push_back({.source = LogitsSource::kSlot, .index = 1, .target = 9, .top_logprobs = 2});
+  ASSERT_TRUE(model_->Forward(batch, pool.view(), &wanted).ok());
+  const std::vector<std::byte> before(pool.all().begin(), pool.all().end());
+  for (uint32_t part = 0; part < model_->parts(); ++part) ASSERT_TRUE(Run(batch, pool, part, part + 1).ok());
+  ASSERT_EQ(results_.size(), 1u);
+  EXPECT_TRUE(SameScore(results_[0], wanted[0]));
+  EXPECT_TRUE(std::ranges::equal(pool.all(), before));
+}
+// All chunks given up but one task on a slot.
+TEST_P(PassPartsTest, APassWhoseChunksAreAllGivenUpTouchesNothing) {
+  SlotPool pool(model_->state_layout(), kSlots);
+  Batch batch = Pass();
+  ASSERT_TRUE(Run(batch, pool, 0, 1).ok());
+  for (int c = 0; c < 3; ++c) {
+    batch.chunk_slots[c] = kernels::kNoSlot;
+    if (!batch.chunk_wide.empty()) batch.chunk_wide[c] = {.slot = kernels::kNoSlot};
+    pool.Fill(c, kPattern);
+  }
+  const std::vector<std::byte> before(pool.all().begin(), pool.all().end());
+  ASSERT_TRUE(Run(batch, pool, 1, model_->parts()).ok());
+  EXPECT_TRUE(std::ranges::equal(pool.all(), before));
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, PassPartsTest,
+                         testing::Values(Case{"mamba_f32", "models/tiny-mamba", Precision::kF32},
+                                         Case{"mamba_bf16", "models/tiny-mamba", Precision::kBf16},
+                                         Case{"mamba_bf16_narrow", "models/tiny-mamba", Precision::kBf16,
+                                              StateDtype::kBf16},
+                                         Case{"falcon_bf16", "models/tiny-falcon-mamba", Precision::kBf16},
+                                         Case{"odd_bf16", "golden/models/odd-widths", Precision::kBf16}),
+                         [](const testing::TestParamInfo<Case>& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace mambad

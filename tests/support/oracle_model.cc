@@ -267,6 +267,15 @@ absl::Status OracleModel::ForwardParts(const Batch& batch, const StateView& view
   if (Fails()) return absl::InternalError("the oracle was told to fail");
   const bool resumes = first > 0;
   Check(batch, view, resumes);
+  for (size_t c = 0; c < batch.chunk_wide.size(); ++c)
+    MAMBAD_CHECK((batch.chunk_slots[c] == kernels::kNoSlot) ==
+                 (batch.chunk_wide[c].slot == kernels::kNoSlot));
+  for (const LogitsTask& task : batch.logits) {
+    if (task.source != LogitsSource::kPromptToken) continue;
+    const auto end = std::ranges::upper_bound(batch.chunk_offsets, task.index);
+    const bool given_up = batch.chunk_slots[end - batch.chunk_offsets.begin() - 1] == kernels::kNoSlot;
+    MAMBAD_CHECK(!given_up || (task.sampling == nullptr && !task.target && task.top_logprobs == 0));
+  }
   if (!resumes) pass_begin_.clear();
   for (size_t c = 0; c < batch.chunk_slots.size(); ++c) {
     const WideChunk* const wide = batch.chunk_wide.empty() ? nullptr : &batch.chunk_wide[c];
