@@ -123,7 +123,7 @@ class Engine {
 
 // What one turn of the loop did.
 struct TickReport {
-  uint32_t decode_rows = 0;
+  uint32_t decode_rows = 0;  // that the step advanced whose tokens were delivered
   uint32_t prompt_tokens = 0;
   bool idle = true;                                // nothing was planned and no command was waiting
   absl::Time next_event = absl::InfiniteFuture();  // earliest deadline, expiry or stall timeout

@@ -40,6 +40,7 @@ EngineLoop::~EngineLoop() { MAMBAD_CHECK(open_.empty() && sessions_.size() == 0 
 TickReport EngineLoop::Tick(absl::Time now) {
   now_ = now;
   ++tick_;
+  worked_ = false;
   if (mailbox_.given_up()) LoseDevice(absl::UnavailableError("it came back too late"));
   uint32_t decode_rows = 0;
   if (step_) {
@@ -47,12 +48,11 @@ TickReport EngineLoop::Tick(absl::Time now) {
     if (step_) return Publish(decode_rows, 0);
   }
   ExpireSessions();  // first: what has expired is not found by any command
-  const bool had_commands = TakeCommands();
+  if (TakeCommands()) worked_ = true;
   EndLate();
   AdvanceDrain();
   Admit();
   EndWaitedTooLong();
-  worked_ = had_commands || decode_rows > 0;
   decode_rows += RunDecode(decode_rows);
   const uint32_t prompt_tokens = RunPrompts();
   return Publish(decode_rows, prompt_tokens);

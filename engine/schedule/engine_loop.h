@@ -151,7 +151,7 @@ class EngineLoop {
   uint32_t RunDecode(uint32_t collected_rows);
   void PlanRow(const Row& row);
   std::vector<Row> ReadyRows();
-  uint64_t DeliverDecode(const std::vector<Row>& rows);
+  uint32_t DeliverDecode(const std::vector<Row>& rows, absl::Duration wall);
   void DeliverRow(const Row& row, const LogitsResult& result, uint64_t* emitted);
 
   // Prompts (engine_loop_prompts.cc).

@@ -15,7 +15,8 @@
 
 namespace mambad {
 
-// Delivers the tokens of the step under way. With `follow` the next step is launched first, if it may be.
+// Delivers the tokens of the step under way, and returns how many rows it advanced. With `follow` the next
+// step is launched first, if it may be.
 uint32_t EngineLoop::CollectStep(bool follow) {
   const Step step = *std::exchange(step_, std::nullopt);
   worked_ = true;
@@ -24,11 +25,9 @@ uint32_t EngineLoop::CollectStep(bool follow) {
     LoseDevice(status);
     return 0;
   }
-  const absl::Duration wall = step_wall_ = step.timer.Elapsed();
+  const absl::Duration wall = step.timer.Elapsed();
   if (step_) step_->timer = WallTimer(wall_clock_);
-  const uint64_t emitted = DeliverDecode(step.rows);
-  ledger_.CountDecode(step.rows.size(), emitted, wall);
-  return static_cast<uint32_t>(step.rows.size());
+  return DeliverDecode(step.rows, wall);
 }
 
 // Whether the same rows may go on before this tick has looked at anything else.

@@ -28,10 +28,8 @@ uint32_t EngineLoop::RunDecode(uint32_t collected_rows) {
     LoseDevice(status);
     return 0;
   }
-  const absl::Duration wall = step_wall_ = timer.Elapsed();
-  const uint64_t emitted = DeliverDecode(rows);
-  ledger_.CountDecode(rows.size(), emitted, wall);
-  return static_cast<uint32_t>(rows.size());
+  const absl::Duration wall = timer.Elapsed();
+  return DeliverDecode(rows, wall);
 }
 
 void EngineLoop::PlanRow(const Row& row) {
@@ -67,14 +65,19 @@ std::vector<EngineLoop::Row> EngineLoop::ReadyRows() {
   return planned;
 }
 
-uint64_t EngineLoop::DeliverDecode(const std::vector<Row>& rows) {
+// Returns how many rows the step advanced: a stale one's state belongs to nobody any more.
+uint32_t EngineLoop::DeliverDecode(const std::vector<Row>& rows, absl::Duration wall) {
   MAMBAD_CHECK(results_.size() == rows.size());
+  step_wall_ = wall;
+  const auto advanced =
+      static_cast<uint32_t>(std::ranges::count_if(rows, [this](const Row& row) { return !IsStale(row); }));
   uint64_t emitted = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     // Another candidate of the same request may have failed it already, or the step before ended it.
     if (!IsStale(rows[i])) DeliverRow(rows[i], results_[i], &emitted);
   }
-  return emitted;
+  ledger_.CountDecode(advanced, emitted, wall);
+  return advanced;
 }
 
 void EngineLoop::DeliverRow(const Row& row, const LogitsResult& result, uint64_t* emitted) {

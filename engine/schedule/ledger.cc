@@ -146,7 +146,7 @@ void Ledger::GiveUp(std::span<const GivenUp> requests) {
 void Ledger::CountDecode(uint64_t rows, uint64_t tokens_emitted, absl::Duration wall) {
   std::lock_guard lock(mu_);
   stats_.generation_tokens += tokens_emitted;
-  stats_.batch_rows.Observe(static_cast<double>(rows));
+  if (rows > 0) stats_.batch_rows.Observe(static_cast<double>(rows));
   stats_.tick_decode.Observe(absl::ToDoubleSeconds(wall));
 }
 

@@ -65,7 +65,7 @@ class Ledger {
   };
   void GiveUp(std::span<const GivenUp> requests);
 
-  // What one forward pass did.
+  // What one forward pass did. A decode step that ran ahead may have advanced no row.
   void CountDecode(uint64_t rows, uint64_t tokens_emitted, absl::Duration wall);
   void CountPrefill(uint64_t prompt_tokens, uint64_t tokens_emitted, absl::Duration wall);
 

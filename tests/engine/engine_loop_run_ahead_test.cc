@@ -104,6 +104,50 @@ TEST_P(EngineLoopRunAheadTest, StopLeavesNoStepUnderWay) {
   EXPECT_EQ(model->under_way, 0);
 }
 
+// Each row that a step advances gives a token, the first of a request comes from its prompt; a row whose
+// request had ended when its step was collected is nobody's.
+TEST_P(EngineLoopRunAheadTest, CountsTheRowsThatAStepAdvancedAndNoOthers) {
+  LoopHarness harness(Options(GetParam()));
+  GenerationRequest stops = TokensRequest(Prompt(4), 1000);
+  for (uint32_t id = 0; id < OracleModel::kPoisonToken; id += 3) stops.stop.stop_token_ids.push_back(id);
+  stops.stop.min_output_tokens = 3;
+  GenerationRequest many = LongTurn(Prompt(3), "", 6);
+  many.candidate_count = 3;
+  std::vector<RequestTicket> tickets = {harness.Submit(stops), harness.Submit(many),
+                                        harness.Submit(LongTurn(Prompt(2), "", 9)),
+                                        harness.Submit(LongTurn(Prompt(2), ""))};
+  uint64_t rows = 0;
+  for (int tick = 0; tick < 40; ++tick) {
+    if (tick == 20) harness.Cancel(tickets.back());
+    rows += harness.Tick().decode_rows;
+  }
+  uint64_t tokens = 0;
+  for (const RequestTicket ticket : tickets) {
+    Transcript& transcript = harness.Of(ticket);
+    transcript.Read();
+    EXPECT_TRUE(transcript.end.has_value());
+    for (const auto& [candidate, drawn] : transcript.tokens) tokens += drawn.size() - 1;
+  }
+  EXPECT_EQ(rows, tokens);
+  const EngineStats stats = harness.ledger.Stats();
+  EXPECT_EQ(stats.batch_rows.sum, static_cast<double>(tokens));
+  EXPECT_LE(stats.batch_rows.count, tokens);
+}
+
+// A cancelled turn's last row consumes its token and draws nothing.
+TEST_P(EngineLoopRunAheadTest, CountsTheRowThatClosesATurn) {
+  LoopHarness harness(Options(GetParam()));
+  ASSERT_TRUE(harness.Create({.id = "s"}).ok());
+  const RequestTicket ticket = harness.Submit(LongTurn(Prompt(3), "s"));
+  for (int tick = 0; tick < 8; ++tick) harness.Tick();
+  harness.Cancel(ticket);
+  harness.Settle();
+  harness.Of(ticket).Read();
+  const EngineStats stats = harness.ledger.Stats();
+  EXPECT_EQ(stats.batch_rows.sum, static_cast<double>(harness.Of(ticket).tokens[0].size()));
+  EXPECT_EQ(stats.batch_rows.buckets[0], stats.batch_rows.count);
+}
+
 INSTANTIATE_TEST_SUITE_P(, EngineLoopRunAheadTest, kEveryAhead);
 
 // ---- A turn with any parameters, stop strings too.
