@@ -100,16 +100,20 @@ absl::Status LocalEngine::Run(GenerationRequest request,
                               const std::function<void(const TokenEvent&)>& on_event,
                               const std::function<void(const TickReport&, double seconds)>& on_tick) {
   const auto sink = std::make_shared<TokenSink>(kSinkCapacity, nullptr);
+  std::optional<absl::Status> ended;
+  absl::Time last = absl::Now();
   MAMBAD_RETURN_IF_ERROR(engine_->Submit(std::move(request), sink).status());
-  for (;;) {
-    const absl::Time start = absl::Now();
-    const TickReport report = engine_->Tick(start);
-    if (on_tick) on_tick(report, absl::ToDoubleSeconds(absl::Now() - start));
+  while (!ended) {
+    const TickReport report = engine_->Tick(absl::Now());
     while (const std::optional<TokenEvent> event = sink->Pop()) {
       if (on_event) on_event(*event);
-      if (const auto* end = std::get_if<EndEvent>(&*event)) return end->status;
+      if (const auto* end = std::get_if<EndEvent>(&*event)) ended = end->status;
     }
+    // With what lies between ticks, during which the device goes on.
+    const absl::Time now = absl::Now();
+    if (on_tick) on_tick(report, absl::ToDoubleSeconds(now - std::exchange(last, now)));
   }
+  return *ended;
 }
 
 absl::StatusOr<std::vector<uint32_t>> ParseTokens(const std::string& flag) {

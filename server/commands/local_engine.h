@@ -27,8 +27,9 @@ class LocalEngine {
   const Tokenizer* tokenizer() const { return engine_->tokenizer(); }
   const GenerationDefaults& defaults() const { return defaults_; }
 
-  // Submits and ticks until the End event; gives its status. `on_event` gets every event, `on_tick` every
-  // tick's report and seconds; either may be empty.
+  // Submits and ticks until the End event; gives its status. `on_event` gets every event; `on_tick`, after
+  // each tick and its events, the tick's report and the seconds since the call before, the first one's since
+  // Submit. Either may be empty.
   absl::Status Run(GenerationRequest request, const std::function<void(const TokenEvent&)>& on_event,
                    const std::function<void(const TickReport&, double seconds)>& on_tick);
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
 
 namespace mambad {
 
@@ -16,10 +17,12 @@ class PrefillTimes {
 
   explicit PrefillTimes(uint64_t prompt_tokens) : prompt_tokens_(prompt_tokens) {}
 
-  // The next `tokens` took `seconds`; time within them counts as even.
+  // The next `tokens` took `seconds`, and those of calls without any before; time within them counts as even.
   void Add(uint64_t tokens, double seconds) {
-    if (tokens == 0) return;
     seconds_ += seconds;
+    waited_ += seconds;
+    if (tokens == 0) return;
+    seconds = std::exchange(waited_, 0);
     for (uint64_t left = tokens; left > 0;) {
       while (part_ + 1 < kParts && done_ >= EndOf(part_)) ++part_;
       const uint64_t piece = part_ + 1 < kParts ? std::min(left, EndOf(part_) - done_) : left;
@@ -39,6 +42,7 @@ class PrefillTimes {
   uint64_t done_ = 0;
   uint64_t part_ = 0;
   double seconds_ = 0;
+  double waited_ = 0;  // of them, for the tokens that come next
   std::array<double, kParts> tenths_{};
 };
 

@@ -11,7 +11,7 @@
 #include "nlohmann/json.hpp"
 #include "server/commands/commands.h"
 #include "server/commands/local_engine.h"
-#include "server/commands/prefill_times.h"
+#include "server/commands/run_times.h"
 #include "server/exit_code.h"
 
 namespace mambad {
@@ -78,7 +78,7 @@ nlohmann::ordered_json ToJson(const Usage& usage) {
 // What one run said and took.
 class RunResult {
  public:
-  RunResult(uint64_t prompt_tokens, bool print_text) : prefill_(prompt_tokens), print_text_(print_text) {}
+  RunResult(uint64_t prompt_tokens, bool print_text) : times_(prompt_tokens), print_text_(print_text) {}
 
   void OnEvent(const TokenEvent& event) {
     if (const auto* started = std::get_if<StartedEvent>(&event)) seed_ = started->seed;
@@ -97,11 +97,7 @@ class RunResult {
   }
 
   void OnTick(const TickReport& report, double seconds) {
-    if (report.prompt_tokens > 0) {
-      prefill_.Add(report.prompt_tokens, seconds);
-    } else {
-      decode_s_ += seconds;
-    }
+    times_.Add(report.prompt_tokens, !ids_.empty(), seconds);
   }
 
   nlohmann::ordered_json ToJsonObject() const {
@@ -111,9 +107,9 @@ class RunResult {
             {"usage", ToJson(usage_)},
             {"seed", seed_},
             {"timing",
-             {{"prefill_s", prefill_.seconds()},
-              {"decode_s", decode_s_},
-              {"prefill_tenths_s", prefill_.tenths()}}}};
+             {{"prefill_s", times_.prefill().seconds()},
+              {"decode_s", times_.decode_s()},
+              {"prefill_tenths_s", times_.prefill().tenths()}}}};
   }
 
   void PrintForPeople(bool has_text) const {
@@ -122,14 +118,13 @@ class RunResult {
     }
     std::printf("\n");
     std::fprintf(stderr, "prompt %zu tokens in %.3f s; output %zu tokens in %.3f s (%s)\n",
-                 static_cast<size_t>(usage_.input_tokens), prefill_.seconds(), ids_.size(), decode_s_,
-                 reason_.c_str());
+                 static_cast<size_t>(usage_.input_tokens), times_.prefill().seconds(), ids_.size(),
+                 times_.decode_s(), reason_.c_str());
   }
 
  private:
-  PrefillTimes prefill_;
+  RunTimes times_;
   const bool print_text_;
-  double decode_s_ = 0;
   uint64_t seed_ = 0;
   std::string text_;
   std::vector<uint32_t> ids_;
