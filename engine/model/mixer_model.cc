@@ -374,7 +374,7 @@ BlockCall MixerModel::CallFor(float* residual, int64_t rows, const StateView& st
 
 absl::Status MixerModel::Prepare(const StateView& state) {
   if (fused_ == nullptr) return absl::OkStatus();
-  if (feed_.drawn_slots() < state.slots) MAMBAD_RETURN_IF_ERROR(feed_.SetSlots(*device_, state.slots));
+  MAMBAD_CHECK(static_cast<uint32_t>(state.slots) <= kStateSlotsMax);
   return fused_->Prepare(*stream_, feed_, state);
 }
 

@@ -41,6 +41,8 @@ struct StateTensor {
   bool narrow() const { return spec.dtype != kernels::DType::kF32; }
 };
 
+inline constexpr uint32_t kStateSlotsMax = 65536;  // of a pool
+
 // One wide slot for so many slots, but at least so many: a tick reads a few prompts at a time.
 inline constexpr uint32_t kSlotsPerWideSlot = 16;
 inline constexpr uint32_t kWideSlotsMin = 4;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/model/state_layout.h"
 #include "kernels/base/check.h"
 #include "kernels/base/slots.h"
 #include "kernels/base/status_macros.h"
@@ -22,14 +23,10 @@ absl::StatusOr<StepFeed> StepFeed::Create(kernels::Device& device, int32_t rows,
   }
   MAMBAD_ASSIGN_OR_RETURN(feed.tokens_, device.Allocate(count * sizeof(uint32_t), "workspace"));
   MAMBAD_ASSIGN_OR_RETURN(feed.slots_, device.Allocate(count * sizeof(int32_t), "workspace"));
+  // For any pool: its size is known too late for those who ask what a model takes, and this is little.
+  MAMBAD_ASSIGN_OR_RETURN(
+      feed.drawn_, device.Allocate(kStateSlotsMax * sizeof(int32_t), "workspace", kernels::Fill::kZero));
   return feed;
-}
-
-absl::Status StepFeed::SetSlots(kernels::Device& device, int32_t slots) {
-  drawn_ = {};
-  MAMBAD_ASSIGN_OR_RETURN(drawn_, device.Allocate(static_cast<size_t>(slots) * sizeof(int32_t), "workspace",
-                                                  kernels::Fill::kZero));
-  return absl::OkStatus();
 }
 
 absl::Status StepFeed::Enqueue(kernels::Stream& stream, const Batch& batch, int32_t bucket) {

@@ -25,19 +25,16 @@ class StepFeed {
   StepFeed() = default;
   // For steps of up to `rows` rows, a bucket, with up to `stops_per_row` stops each.
   static absl::StatusOr<StepFeed> Create(kernels::Device& device, int32_t rows, size_t stops_per_row);
-  // Makes room for the tokens of `slots` slots; what was drawn before is lost.
-  absl::Status SetSlots(kernels::Device& device, int32_t slots);
 
   // Enqueues the decode rows of `batch`, and rows of kNoSlot up to `bucket`. REQUIRES: the batch fits, and
-  // SetSlots covers its slots.
+  // its slots are below kStateSlotsMax.
   absl::Status Enqueue(kernels::Stream& stream, const Batch& batch, int32_t bucket);
 
   // In device memory, (bucket).
   const uint32_t* tokens() const { return tokens_.as<uint32_t>(); }
   const int32_t* slots() const { return slots_.as<int32_t>(); }
-  // (S), by slot: for the sampler to write.
+  // (kStateSlotsMax), by slot: for the sampler to write.
   int32_t* drawn() const { return drawn_.as<int32_t>(); }
-  int32_t drawn_slots() const { return static_cast<int32_t>(drawn_.bytes() / sizeof(int32_t)); }
 
   size_t bytes() const { return tokens_.bytes() + slots_.bytes() + drawn_.bytes(); }
 

@@ -32,7 +32,7 @@ class StatePool {
   static constexpr char kLedgerName[] = "state pool";
 
   // How many slots of `layout` fit into `bytes` with the wide slots that go with them, at most kSlotsMax.
-  static constexpr uint32_t kSlotsMax = 65536;
+  static constexpr uint32_t kSlotsMax = kStateSlotsMax;
   static uint32_t SlotsThatFit(const StateLayout& layout, uint64_t bytes);
 
   // `poison`: released slots are filled with NaN, so that a read of freed state shows. RESOURCE_EXHAUSTED

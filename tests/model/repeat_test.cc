@@ -249,6 +249,21 @@ TEST_P(RepeatTest, TwoStepsUnderWayAreTwoStepsOneByOne) {
   }
 }
 
+// Before and after a pool has been seen.
+TEST_P(RepeatTest, WorkspaceBytesAreThoseOfTheDevicesLedger) {
+  const auto of_ledger = [this] {
+    uint64_t bytes = kernels::Stream::kWorkspaceBytes;  // the model's; the test's stream has one too
+    for (const kernels::MemoryUse& use : model_->device().Ledger()) {
+      if (use.user == "workspace") bytes += use.bytes;
+    }
+    return bytes;
+  };
+  EXPECT_EQ(model_->info().workspace_bytes, of_ledger());
+  Outcome outcome;
+  Forward(Step(AnyTokens()), &outcome);
+  EXPECT_EQ(model_->info().workspace_bytes, of_ledger());
+}
+
 const CutShape kNarrow = {"mamba-370m", 2, WeightPrecision::kBf16, kernels::DType::kBf16};
 const Case kCases[] = {
     {"folded_1", {"mamba-130m", 2}, 1},     {"folded_7", {"mamba-130m", 2}, 7},
