@@ -349,6 +349,7 @@ absl::Status MixerModel::Launch(const Batch& batch, const StateView& state) {
   }
   MAMBAD_RETURN_IF_ERROR(Check(batch, state));
   MAMBAD_RETURN_IF_ERROR(ClaimSlots(batch, state));
+  order_.Follow(batch);
   MAMBAD_RETURN_IF_ERROR(RunDecode(batch, state));
   MAMBAD_RETURN_IF_ERROR(head_->EnqueueDraws(*stream_, batch.logits, feed_.drawn(), batch.decode_slots));
   LaunchedStep& step = launched_[(oldest_ + waiting_) % StepFeed::kStepsMax];

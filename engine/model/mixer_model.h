@@ -21,6 +21,7 @@
 #include "engine/model/block.h"
 #include "engine/model/fused_stack.h"
 #include "engine/model/head.h"
+#include "engine/model/launch_order.h"
 #include "engine/model/model.h"
 #include "engine/model/model_config.h"
 #include "engine/model/step_feed.h"
@@ -149,6 +150,7 @@ class MixerModel : public Model {
     size_t rows = 0;
   };
   std::array<LaunchedStep, StepFeed::kStepsMax> launched_;
+  LaunchOrder order_;
   int oldest_ = 0;                     // of launched_
   int waiting_ = 0;                    // launched and not collected
   std::vector<uint8_t> slot_claimed_;  // by slot: named by a row of this batch

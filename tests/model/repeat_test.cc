@@ -249,6 +249,12 @@ TEST_P(RepeatTest, TwoStepsUnderWayAreTwoStepsOneByOne) {
   }
 }
 
+TEST_P(RepeatTest, NoRowConsumesWhatTheLaunchBeforeDidNotDraw) {
+  if (model_->launches_max() < kStepsAhead) GTEST_SKIP() << "this path does not run ahead";
+  const Batch step = Step(std::vector<uint32_t>(rows_, kDrawnToken));
+  EXPECT_DEATH((void)model_->Launch(step, view()), "broken promise");
+}
+
 // Before and after a pool has been seen.
 TEST_P(RepeatTest, WorkspaceBytesAreThoseOfTheDevicesLedger) {
   const auto of_ledger = [this] {

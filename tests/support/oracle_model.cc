@@ -293,7 +293,7 @@ absl::Status OracleModel::Launch(const Batch& batch, const StateView& view) {
   MAMBAD_CHECK(static_cast<int>(steps_.size()) < launches_max());
   MAMBAD_CHECK(!batch.decode_slots.empty() && batch.chunk_slots.empty());
   MAMBAD_CHECK(batch.logits.size() == batch.decode_slots.size());
-  MAMBAD_CHECK(batch.stop_offsets.empty() || batch.stop_offsets.size() == batch.decode_slots.size() + 1);
+  order_.Follow(batch);
   LaunchedStep& step =
       steps_.emplace_back(LaunchedStep{.batch = batch, .sampling = {}, .view = view, .results = {}});
   for (LogitsTask& task : step.batch.logits) {

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/model/launch_order.h"
 #include "engine/model/model.h"
 #include "kernels/device/device.h"
 #include "kernels/device/stream.h"
@@ -119,7 +120,8 @@ class OracleModel : public Model {
   uint32_t parts_ = 1;
   uint32_t parts_done_ = 0;              // of the pass under way
   std::vector<OracleState> pass_begin_;  // (C): what its chunks began with
-  std::map<int32_t, uint32_t> drawn_;    // by slot
+  LaunchOrder order_;
+  std::map<int32_t, uint32_t> drawn_;  // by slot
   ModelInfo info_;
   StateLayout layout_;
   std::optional<uint64_t> fail_after_;
