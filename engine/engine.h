@@ -83,10 +83,10 @@ class Engine {
   // End event. After OK the sink gets every event up to End.
   virtual absl::StatusOr<RequestTicket> Submit(GenerationRequest request,
                                                std::shared_ptr<TokenSink> sink) = 0;
-  // Ends a request at the next tick with `status`, which its End event and the counts then carry; a turn of a
-  // session whose next step is under way ends a tick later, with that step's token. Ignored when the request
-  // is unknown, has ended, was cancelled before, or only has its last token to consume. REQUIRES: status is
-  // not OK.
+  // Ends a request with `status`, which its End event and the counts then carry. The tokens of the steps
+  // under way, two at most, still come before; a turn of a session then takes one step more, which consumes
+  // its last token. Ignored when the request is unknown, has ended, was cancelled before, or only has its
+  // last token to consume. REQUIRES: status is not OK.
   virtual void Cancel(RequestTicket ticket,
                       absl::Status status = absl::CancelledError("the caller cancelled")) = 0;
 

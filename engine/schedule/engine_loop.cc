@@ -118,7 +118,7 @@ void EngineLoop::AdvanceDrain() {
 
 // Ends a request for its caller's sake: at once, or after the step that makes its session whole.
 void EngineLoop::Interrupt(OpenRequest& request, absl::Status status) {
-  if (request.closing) return;  // it ends within this tick, as it already had to
+  if (request.closing) return;  // its closing step ends it, as it already had to
   if (request.phase == OpenRequest::Phase::kDecode && request.session != nullptr) {
     request.closing = true;
     request.verdict = std::move(status);

@@ -5,7 +5,7 @@
 // Where the model runs ahead (Model::Launch), the host never stands between two steps: while nothing but
 // decoding goes on, a tick launches the step after the one that is under way, whose tokens it has not seen,
 // then collects and delivers that one. Everything else (commands, deadlines, admission, prompts) waits for a
-// tick that finds no step under way: at most one step later. What finds its slots in the tick that takes it
+// tick that launches no step ahead: at most one step later. What finds its slots in the tick that takes it
 // up never counts as having waited too long.
 //
 // Prompts are read in passes, each a set of chunks that goes through all layers. While rows decode, a tick
