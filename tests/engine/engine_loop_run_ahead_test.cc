@@ -7,9 +7,13 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "engine/engine.h"
+#include "engine/schedule/wall_timer.h"
 #include "engine/text/tokenizer.h"
 #include "tests/engine/engine_loop_fixture.h"
 
@@ -100,8 +104,86 @@ TEST_P(EngineLoopRunAheadTest, StopLeavesNoStepUnderWay) {
     LoopHarness harness(Options(GetParam()), model);
     harness.Submit(LongTurn(Prompt(2), ""));
     for (int i = 0; i < 6; ++i) harness.Tick();
+    harness.loop.Stop(harness.now());
+    EXPECT_EQ(model->under_way, 0);
+    EXPECT_TRUE(absl::IsNotFound(harness.loop.ReadState("s").status()));
   }
   EXPECT_EQ(model->under_way, 0);
+}
+
+TEST_P(EngineLoopRunAheadTest, ALostDeviceIsNotCalledAgain) {
+  LoopHarness harness(Options(GetParam()));
+  const RequestTicket ticket = harness.Submit(LongTurn(Prompt(2), ""));
+  for (int i = 0; i < 6; ++i) harness.Tick();
+  harness.oracle().FailAfter(0);
+  harness.Tick();
+  const uint64_t forwards = harness.oracle().forwards();
+  harness.oracle().FailAfter(std::nullopt);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(harness.Tick().idle);
+  EXPECT_EQ(harness.oracle().forwards(), forwards);
+  harness.Of(ticket).Read();
+  EXPECT_TRUE(absl::IsInternal(harness.Of(ticket).end->status));
+}
+
+std::unique_ptr<Engine> NewEngine(std::shared_ptr<Model> model) {
+  return Engine::Create(std::move(model), nullptr, {.state_slots = 8, .seed = 1}).value();
+}
+
+// It came back: too late.
+TEST_P(EngineLoopRunAheadTest, ADeviceThatWasGivenUpIsNotCalledAgain) {
+  const auto model = std::make_shared<OracleModel>(ForwardLimits(), GetParam());
+  const auto engine = NewEngine(model);
+  const auto sink = std::make_shared<TokenSink>(100, nullptr);
+  ASSERT_TRUE(engine->Submit(LongTurn(Prompt(3), ""), sink).ok());
+  absl::Time now = absl::FromUnixSeconds(1000);
+  for (int i = 0; i < 6; ++i) engine->Tick(now += absl::Milliseconds(1));
+  EXPECT_EQ(engine->Stats().state_slots_used, 1u);
+  engine->LoseDevice();
+  const uint64_t forwards = model->forwards();
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(engine->Tick(now += absl::Milliseconds(1)).idle);
+  EXPECT_EQ(model->forwards(), forwards);
+  EXPECT_EQ(engine->Stats().state_slots_used, 0u);
+}
+
+TEST_P(EngineLoopRunAheadTest, AnEndedRequestLivesAsLongAsAStepThatHasARowOfIt) {
+  const auto engine = NewEngine(std::make_shared<OracleModel>(ForwardLimits(), GetParam()));
+  GenerationRequest request = TokensRequest(Prompt(3), 1000);
+  for (uint32_t id = 0; id < OracleModel::kPoisonToken; id += 3) request.stop.stop_token_ids.push_back(id);
+  request.stop.min_output_tokens = 5;
+  const auto sink = std::make_shared<TokenSink>(100, nullptr);
+  ASSERT_TRUE(engine->Submit(request, sink).ok());
+  absl::Time now = absl::FromUnixSeconds(1000);
+  for (bool ended = false; !ended;) {
+    engine->Tick(now += absl::Milliseconds(1));
+    while (const std::optional<TokenEvent> event = sink->Pop())
+      ended |= std::holds_alternative<EndEvent>(*event);
+  }
+  // The device retires the row of the stop; the step that has it is still under way.
+  EXPECT_EQ(sink.use_count(), GetParam() == Ahead::kNo ? 1 : 2);
+  engine->Tick(now += absl::Milliseconds(1));
+  EXPECT_EQ(sink.use_count(), 1);
+}
+
+class SlowOracle final : public OracleModel {
+ public:
+  using OracleModel::OracleModel;
+  absl::Status Collect(std::vector<LogitsResult>* results) override {
+    absl::SleepFor(absl::Milliseconds(2));
+    return OracleModel::Collect(results);
+  }
+};
+
+// A step that is launched behind another one begins when that one ends.
+TEST_P(EngineLoopRunAheadTest, TheTimesOfStepsDoNotOverlap) {
+  const auto model = std::make_shared<SlowOracle>(ForwardLimits(), GetParam());
+  LoopHarness harness(Options(GetParam()), model);
+  harness.Submit(LongTurn(Prompt(2), ""));
+  const WallTimer timer;
+  for (int i = 0; i < 12; ++i) harness.Tick();
+  const double whole = absl::ToDoubleSeconds(timer.Elapsed());
+  const EngineStats stats = harness.ledger.Stats();
+  EXPECT_GE(stats.tick_decode.count, 10u);
+  EXPECT_LE(stats.tick_decode.sum, whole);
 }
 
 // Each row that a step advances gives a token, the first of a request comes from its prompt; a row whose
