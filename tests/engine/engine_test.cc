@@ -67,12 +67,18 @@ class Reader {
   Transcript transcript_;
 };
 
-std::unique_ptr<Engine> NewEngine(EngineOptions options = {.state_slots = 8, .seed = 1}) {
-  absl::StatusOr<std::unique_ptr<Engine>> engine =
-      Engine::Create(std::make_shared<OracleModel>(), nullptr, options);
-  EXPECT_TRUE(engine.ok()) << engine.status();
-  return *std::move(engine);
-}
+// How the model runs ahead must not show.
+class EngineTest : public testing::TestWithParam<OracleModel::Ahead> {
+ protected:
+  static std::shared_ptr<OracleModel> NewModel(ForwardLimits limits = {}) {
+    return std::make_shared<OracleModel>(limits, GetParam());
+  }
+  static std::unique_ptr<Engine> NewEngine(EngineOptions options = {.state_slots = 8, .seed = 1}) {
+    absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(NewModel(), nullptr, options);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+};
 
 // A verb as a call.
 template <class Verb>
@@ -90,7 +96,7 @@ uint64_t Finished(const EngineStats& stats) {
   return finished;
 }
 
-TEST(EngineTest, ServesRequestsOnItsThread) {
+TEST_P(EngineTest, ServesRequestsOnItsThread) {
   const auto engine = NewEngine();
   engine->Start();
   const GenerationRequest request = TokensRequest({1, 2, 3}, 20);
@@ -100,7 +106,7 @@ TEST(EngineTest, ServesRequestsOnItsThread) {
   EXPECT_TRUE(engine->healthy(absl::Now()));
 }
 
-TEST(EngineTest, ManyStreamsEqualOneByOne) {
+TEST_P(EngineTest, ManyStreamsEqualOneByOne) {
   const auto engine = NewEngine({.state_slots = 16, .seed = 1});
   engine->Start();
   constexpr int kThreads = 4;
@@ -122,7 +128,7 @@ TEST(EngineTest, ManyStreamsEqualOneByOne) {
   EXPECT_EQ(Finished(engine->Stats()), uint64_t{kThreads} * kStreams);
 }
 
-TEST(EngineTest, CountsAreWholeAtEveryLookUnderAStormOfCancels) {
+TEST_P(EngineTest, CountsAreWholeAtEveryLookUnderAStormOfCancels) {
   const auto engine = NewEngine({.state_slots = 4, .queue_requests_max = 64, .seed = 1});
   engine->Start();
   std::atomic<bool> done{false};
@@ -168,7 +174,7 @@ TEST(EngineTest, CountsAreWholeAtEveryLookUnderAStormOfCancels) {
   EXPECT_EQ(stats.requests_running + stats.requests_waiting, 0u);
 }
 
-TEST(EngineTest, SessionVerbsAnswerFromAnyThread) {
+TEST_P(EngineTest, SessionVerbsAnswerFromAnyThread) {
   const auto engine = NewEngine({.state_slots = 16, .sessions_max = 12, .seed = 1});
   engine->Start();
   std::vector<std::thread> threads;
@@ -200,7 +206,7 @@ TEST(EngineTest, SessionVerbsAnswerFromAnyThread) {
   for (std::thread& thread : threads) thread.join();
 }
 
-TEST(EngineTest, AVerbWhoseDeadlineHasPassedIsNotTakenUp) {
+TEST_P(EngineTest, AVerbWhoseDeadlineHasPassedIsNotTakenUp) {
   const auto engine = NewEngine();
   const absl::Time now = absl::FromUnixSeconds(5);
   absl::Status status;
@@ -211,7 +217,7 @@ TEST(EngineTest, AVerbWhoseDeadlineHasPassedIsNotTakenUp) {
   EXPECT_EQ(engine->Stats().state_slots_used, 0u);
 }
 
-TEST(EngineTest, EndsOpenRequestsWhenItGoes) {
+TEST_P(EngineTest, EndsOpenRequestsWhenItGoes) {
   Reader running;
   Reader waiting;
   absl::Status verb;
@@ -230,7 +236,7 @@ TEST(EngineTest, EndsOpenRequestsWhenItGoes) {
   EXPECT_TRUE(absl::IsUnavailable(verb));
 }
 
-TEST(EngineTest, DrainLetsTheRunningStreamEndWhole) {
+TEST_P(EngineTest, DrainLetsTheRunningStreamEndWhole) {
   const auto engine = NewEngine();
   engine->Start();
   GenerationRequest request = TokensRequest({1, 2, 3}, 400);
@@ -246,15 +252,14 @@ TEST(EngineTest, DrainLetsTheRunningStreamEndWhole) {
   drained.get_future().wait();
 }
 
-TEST(EngineTest, RefusesABudgetThatHoldsNoSlotNamingNeedAndBudget) {
-  const absl::Status status =
-      Engine::Create(std::make_shared<OracleModel>(), nullptr, {.state_memory_bytes = 63}).status();
+TEST_P(EngineTest, RefusesABudgetThatHoldsNoSlotNamingNeedAndBudget) {
+  const absl::Status status = Engine::Create(NewModel(), nullptr, {.state_memory_bytes = 63}).status();
   EXPECT_TRUE(absl::IsResourceExhausted(status));
   EXPECT_NE(status.message().find("64"), absl::string_view::npos);
   EXPECT_NE(status.message().find("63"), absl::string_view::npos);
 }
 
-TEST(EngineTest, ResolvesSlotsAndSessionsFromTheBudget) {
+TEST_P(EngineTest, ResolvesSlotsAndSessionsFromTheBudget) {
   const auto engine = NewEngine({.state_memory_bytes = 64 * 40});
   EXPECT_EQ(engine->options().state_slots, 40u);
   EXPECT_EQ(engine->options().sessions_max, 35u);
@@ -266,17 +271,17 @@ TEST(EngineTest, ResolvesSlotsAndSessionsFromTheBudget) {
   EXPECT_EQ(pool_bytes, 64u * 40);
 }
 
-TEST(EngineTest, ReportsSlotsAndDecodeRowsAsTheyAre) {
-  const auto engine = Engine::Create(std::make_shared<OracleModel>(ForwardLimits{.decode_rows = 6}), nullptr,
+TEST_P(EngineTest, ReportsSlotsAndDecodeRowsAsTheyAre) {
+  const auto engine = Engine::Create(NewModel({.decode_rows = 6}), nullptr,
                                      {.state_slots = 8, .decode_rows_max = 6, .seed = 1});
   ASSERT_TRUE(engine.ok()) << engine.status();
   EXPECT_EQ((*engine)->limits().state_slots, 8u);
   EXPECT_EQ((*engine)->limits().decode_rows, 6u);
 }
 
-TEST(EngineTest, RefusesOptionsThatMakeNoSenseNamingThem) {
+TEST_P(EngineTest, RefusesOptionsThatMakeNoSenseNamingThem) {
   const auto field_of = [](EngineOptions options) {
-    return DetailOf(Engine::Create(std::make_shared<OracleModel>(), nullptr, options).status()).field;
+    return DetailOf(Engine::Create(NewModel(), nullptr, options).status()).field;
   };
   EXPECT_EQ(field_of({.state_slots = 4, .sessions_max = 4}), "sessions_max");
   EXPECT_EQ(field_of({.state_slots = 65537}), "state_slots");
@@ -288,8 +293,8 @@ TEST(EngineTest, RefusesOptionsThatMakeNoSenseNamingThem) {
   EXPECT_EQ(field_of({.state_slots = 4, .stall_timeout = absl::ZeroDuration()}), "stall_timeout");
 }
 
-TEST(EngineTest, SleepsWhenThereIsNothingToDo) {
-  auto model = std::make_shared<OracleModel>();
+TEST_P(EngineTest, SleepsWhenThereIsNothingToDo) {
+  auto model = NewModel();
   auto engine = Engine::Create(model, nullptr, {.state_slots = 4, .seed = 1});
   ASSERT_TRUE(engine.ok());
   const absl::Time now = absl::FromUnixSeconds(1);
@@ -304,6 +309,10 @@ TEST(EngineTest, SleepsWhenThereIsNothingToDo) {
   EXPECT_TRUE((*engine)->Tick(now).idle);
   EXPECT_EQ((*engine)->Tick(now).next_event, now + absl::Seconds(9));
 }
+
+INSTANTIATE_TEST_SUITE_P(Ahead, EngineTest,
+                         testing::Values(OracleModel::Ahead::kNo, OracleModel::Ahead::kEarly,
+                                         OracleModel::Ahead::kLate));
 
 }  // namespace
 }  // namespace mambad

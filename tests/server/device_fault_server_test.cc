@@ -95,23 +95,27 @@ void ExpectLost(InProcessServer& server) {
 }
 
 // Whether the `call`-th call of a server's life failed: calls that follow only its end do not count.
-bool FailsAt(uint64_t call) {
+bool FailsAt(uint64_t call, OracleModel::Ahead ahead) {
   Gpu() = FakeGpu();
   const absl::StatusOr<std::shared_ptr<const Serving>> serving =
-      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_pass = 4, .seed = 1});
+      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_pass = 4, .seed = 1}, ahead);
   EXPECT_TRUE(serving.ok());
   Gpu().fail_from = Gpu().calls + call;
   (*serving)->engine->Start();
   InProcessServer server(*serving);
   Use(server);
   if (!GpuHasFailed()) return false;
+  // The call may follow the last answer: the engine knows before the next one.
+  EXPECT_FALSE(ReadStream(server.generation(), Request(1)).status.ok());
   ExpectLost(server);
   return true;
 }
 
-TEST(DeviceFaultServerTest, AFailureAtAnyCallGivesEveryCallOneStatus) {
+using DeviceFaultServerTest = ::testing::TestWithParam<OracleModel::Ahead>;
+
+TEST_P(DeviceFaultServerTest, AFailureAtAnyCallGivesEveryCallOneStatus) {
   uint64_t failed = 0;
-  for (uint64_t call = 1; FailsAt(call); ++call) {
+  for (uint64_t call = 1; FailsAt(call, GetParam()); ++call) {
     SCOPED_TRACE("call " + std::to_string(call));
     ++failed;
     if (HasFailure()) return;
@@ -121,11 +125,11 @@ TEST(DeviceFaultServerTest, AFailureAtAnyCallGivesEveryCallOneStatus) {
   std::printf("%llu calls failed in turn\n", static_cast<unsigned long long>(failed));
 }
 
-TEST(DeviceFaultServerTest, AHangGivesEveryCallOneStatus) {
+TEST_P(DeviceFaultServerTest, AHangGivesEveryCallOneStatus) {
   Gpu() = FakeGpu();
   constexpr uint64_t kSomewhereInAStream = 40;
   const absl::StatusOr<std::shared_ptr<const Serving>> serving =
-      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_pass = 4, .seed = 1});
+      MakeFakeGpuServing({.state_slots = 4, .prompt_tokens_per_pass = 4, .seed = 1}, GetParam());
   ASSERT_TRUE(serving.ok());
   Engine& engine = *(*serving)->engine;
   Gpu().hang_from = Gpu().calls + kSomewhereInAStream;
@@ -140,6 +144,10 @@ TEST(DeviceFaultServerTest, AHangGivesEveryCallOneStatus) {
   ExpectLost(server);
   EndGpuHang(0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Ahead, DeviceFaultServerTest,
+                         ::testing::Values(OracleModel::Ahead::kNo, OracleModel::Ahead::kEarly,
+                                           OracleModel::Ahead::kLate));
 
 }  // namespace
 }  // namespace mambad::testing

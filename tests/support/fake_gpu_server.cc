@@ -19,7 +19,8 @@ int main(int argc, char** argv) {
   options.device_timeout = absl::Milliseconds(300);
   return mambad::RunServe(options, [&](const mambad::ServeOptions& serve) {
     auto serving = mambad::testing::MakeFakeGpuServing(
-        {.state_slots = 8, .device_timeout = serve.device_timeout, .seed = 1});
+        {.state_slots = 8, .device_timeout = serve.device_timeout, .seed = 1},
+        mambad::OracleModel::Ahead::kLate);
     mambad::FakeGpu& gpu = mambad::Gpu();
     (hang ? gpu.hang_from : gpu.fail_from) = gpu.calls + calls;
     return serving;

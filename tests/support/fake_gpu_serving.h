@@ -12,8 +12,9 @@
 
 namespace mambad::testing {
 
-inline absl::StatusOr<std::shared_ptr<const Serving>> MakeFakeGpuServing(const EngineOptions& options) {
-  MAMBAD_ASSIGN_OR_RETURN(std::shared_ptr<OracleModel> model, OracleModel::OnGpu());
+inline absl::StatusOr<std::shared_ptr<const Serving>> MakeFakeGpuServing(const EngineOptions& options,
+                                                                         OracleModel::Ahead ahead) {
+  MAMBAD_ASSIGN_OR_RETURN(std::shared_ptr<OracleModel> model, OracleModel::OnGpu({}, ahead));
   auto serving = std::make_shared<Serving>();
   serving->model_id = "oracle";
   MAMBAD_ASSIGN_OR_RETURN(serving->engine, Engine::Create(std::move(model), nullptr, options));
