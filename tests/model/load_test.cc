@@ -65,6 +65,7 @@ class TemporaryModel {
   absl::StatusOr<LoadedModel> Load(std::vector<std::string>* log = nullptr) const {
     LoadOptions options;
     options.model = folder_;
+    options.device = DeviceChoice::kCpu;  // on any machine
     options.threads = 1;
     options.limits = {.decode_rows = 4, .prompt_tokens = 16};
     if (log != nullptr) options.log = [log](const std::string& line) { log->push_back(line); };
