@@ -167,10 +167,18 @@ __device__ __forceinline__ std::uint32_t ClusterRank() {
   return rank;
 }
 
-__device__ __forceinline__ void SyncCluster() {
+// barrier.cluster
+__device__ __forceinline__ void ClusterArrive() {
   DelayAtRandom<DelayAt::kCluster, 2>();
-  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void ClusterWait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
   DelayAtRandom<DelayAt::kCluster, 2>();
+}
+__device__ __forceinline__ void ClusterSync() {
+  ClusterArrive();
+  ClusterWait();
 }
 
 }  // namespace mambad::kernels

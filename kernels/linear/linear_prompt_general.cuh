@@ -3,21 +3,13 @@
 #ifndef MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_GENERAL_CUH_
 #define MAMBAD_KERNELS_LINEAR_LINEAR_PROMPT_GENERAL_CUH_
 
+#include "kernels/device/ampere.cuh"
 #include "kernels/device/hopper.cuh"
 #include "kernels/linear/linear_prompt.cuh"
 
 namespace mambad::kernels {
 
 inline constexpr int kGeneralColumns = 64;
-
-__device__ __forceinline__ void MmaBf16(float (&d)[4], const std::uint32_t (&a)[4],
-                                        const std::uint32_t (&b)[2]) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
 
 // A warp: 16 tokens x kGeneralColumns outputs. Grid: (token tiles, columns, segments); 8 warps along tokens.
 template <class Epilogue>
@@ -44,8 +36,7 @@ __global__ void __launch_bounds__(256)
         const std::uint32_t* w = reinterpret_cast<const std::uint32_t*>(
                                      shape.W(block, static_cast<int>(first_slab) + slab) + k * 128) +
                                  lane;
-        const std::uint32_t b[2] = {w[0], w[32]};
-        MmaBf16(sum[n], a, b);
+        Mma(sum[n], a, w[0], w[32]);
       }
     }
   }

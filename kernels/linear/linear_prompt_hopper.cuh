@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(Product::kThreads, Product::kBlocksOfSm)
   const LinearRing<Product> ring(shared);
   const int rank = static_cast<int>(ClusterRank());
   if (threadIdx.x == 0) ring.Init();
-  SyncCluster();
+  ClusterSync();
   if (threadIdx.x >= 2 * 128) {
     if constexpr (kMoveRegisters) ReleaseRegisters<40>();
     FeedRing(shape, ring, rank);
@@ -282,7 +282,7 @@ __global__ void __launch_bounds__(Product::kThreads, Product::kBlocksOfSm)
     MultiplyTiles(shape, ring, rank, epilogue);
   }
   __syncwarp();
-  SyncCluster();  // the other block may still write into this one's shared memory
+  ClusterSync();  // the other block may still write into this one's shared memory
 #else
   __trap();  // built without 90a for a card that takes this kernel
 #endif

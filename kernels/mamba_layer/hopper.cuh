@@ -1,14 +1,18 @@
-// The instructions of sm_90 that the kernels of a decode step use beside those of device/hopper.cuh, one
-// function each. PTX ISA names in the comments. Before WaitForPreviousKernel a kernel of a step may read
-// slots too: no kernel of the same step before it writes them.
+// The instructions of sm_90 that the kernels of a decode step use beside those of device/, one function each.
+// PTX ISA names in the comments. Before WaitForPreviousKernel a kernel of a step may read slots too: no
+// kernel of the same step before it writes them.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_HOPPER_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_HOPPER_CUH_
 
 #include <cstdint>
 
+#include "kernels/device/ampere.cuh"
 #include "kernels/device/hopper.cuh"
 
 namespace mambad::kernels::hopper {
+
+using kernels::AsyncCopy16, kernels::AsyncCopyCommit, kernels::AsyncCopyWait, kernels::AsyncCopyWaitAll;
+using kernels::ClusterArrive, kernels::ClusterWait, kernels::ClusterSync, kernels::Mma;
 
 // After InitBarrier, before any other thread or bulk copy uses the barrier.
 __device__ __forceinline__ void BarrierInitFence() {
@@ -33,17 +37,6 @@ __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// cp.async: 16 bytes from global (L2) to shared memory.
-__device__ __forceinline__ void AsyncCopy16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
-}
-__device__ __forceinline__ void AsyncCopyCommit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>
-__device__ __forceinline__ void AsyncCopyWait() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-__device__ __forceinline__ void AsyncCopyWaitAll() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
 // What ordinary stores or cp.async of this thread wrote to shared memory, wgmma may read after a barrier.
 __device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -55,29 +48,6 @@ __device__ __forceinline__ void LoadMatrices(std::uint32_t address, std::uint32_
                : "memory");
 }
 
-// mma.sync m16n8k16: d += a * b.
-__device__ __forceinline__ void Mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
-                                    std::uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-      "{%0, %1, %2, %3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// barrier.cluster
-__device__ __forceinline__ void ClusterArrive() {
-  DelayAtRandom<DelayAt::kCluster, 2>();
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void ClusterWait() {
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-  DelayAtRandom<DelayAt::kCluster, 2>();
-}
-__device__ __forceinline__ void ClusterSync() {
-  ClusterArrive();
-  ClusterWait();
-}
 // The shared memory of block `rank` of the cluster, at `address` of this block's.
 __device__ __forceinline__ std::uint32_t AddressInRank(std::uint32_t address, unsigned rank) {
   std::uint32_t remote;

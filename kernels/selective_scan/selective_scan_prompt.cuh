@@ -11,6 +11,7 @@
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SELECTIVE_SCAN_PROMPT_CUH_
 
 #include "kernels/base/prompt_rows.cuh"
+#include "kernels/device/ampere.cuh"
 #include "kernels/device/hopper.cuh"
 #include "kernels/math/device_exp.cuh"
 
@@ -50,30 +51,6 @@ struct ScanLayout {
     return (kStages * kStageFloats + warps * kWarpFloats) * static_cast<int>(sizeof(float));
   }
 };
-
-__device__ __forceinline__ void CopyAsync16(void* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
-}
-// Without reading, zeros.
-__device__ __forceinline__ void CopyAsync16OrZeros(void* to, const void* from, bool read) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(to)), "l"(from),
-               "r"(read ? 16 : 0)
-               : "memory");
-}
-__device__ __forceinline__ void CopyAsync4OrZeros(void* to, const void* from, bool read) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(SharedAddress(to)), "l"(from),
-               "r"(read ? 4 : 0)
-               : "memory");
-}
-// Through L1, for what other warps read too.
-__device__ __forceinline__ void CopyAsync16Shared(void* to, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(to)), "l"(from) : "memory");
-}
-__device__ __forceinline__ void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>
-__device__ __forceinline__ void WaitCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 
 // One lane's inputs of a token, as they were loaded; x and z are bf16 bits.
 struct ScanInput {
@@ -239,9 +216,9 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
       const float* from = bc + static_cast<std::int64_t>(tile) * Layout::kStageFloats;
       float* to = tiles + tile % Layout::kStages * Layout::kStageFloats;
       for (int i = threadIdx.x * 4; i < Layout::kStageFloats; i += blockDim.x * 4)
-        CopyAsync16(to + i, from + i);
+        AsyncCopy16(to + i, from + i);
     }
-    CommitCopies();
+    AsyncCopyCommit();
   };
   const __nv_bfloat16* x_column = args.x + TileIndex(args.token_blocks, 0, d);
   const __nv_bfloat16* z_column = args.xz + TileIndex(args.token_blocks, 0, args.channels + d);
@@ -266,7 +243,7 @@ __global__ void SelectiveScanPromptKernel(const SelectiveScanPrompt args) {
 #pragma unroll
     for (int step = 0; step < Layout::kSteps; ++step) now[step] = in[step];
     if (tile + 1 < stages) load(tile + 1);
-    WaitCopies<Layout::kStages - 2>();
+    AsyncCopyWait<Layout::kStages - 2>();
     __syncthreads();  // the tile is there for all, and the stage before it is free
     fetch(tile + Layout::kStages - 1);
     const float* tile_bc = tiles + tile % Layout::kStages * Layout::kStageFloats;

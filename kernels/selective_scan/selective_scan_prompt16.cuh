@@ -297,11 +297,11 @@ struct Scan16Loads {
          Scan16::BcRow(token, tile.chunk) / Scan16::kStep * (2 * kBcBytes) + warp * 512 + lane * 16;
   }
   __device__ __forceinline__ void CopyBc() const {
-    CopyAsync16Shared(ring + step + to_bc, bc);
-    CopyAsync16Shared(ring + step + to_bc + kBcBytes, bc + kBcBytes);
+    AsyncCopy16Shared(ring + step + to_bc, bc);
+    AsyncCopy16Shared(ring + step + to_bc + kBcBytes, bc + kBcBytes);
   }
   __device__ __forceinline__ void CopyWhole() const {
-    CopyAsync16(ring + step + to, from);
+    AsyncCopy16(ring + step + to, from);
     CopyBc();
   }
   // Zeros for tokens outside of [begin, end).
@@ -309,11 +309,11 @@ struct Scan16Loads {
     const int lane = threadIdx.x % 32;
     const auto exists = [&](int token) { return begin <= token && token < end; };
     if (warp == 0) {
-      CopyAsync16OrZeros(ring + step + to, from, exists(lane % 16));
+      AsyncCopy16OrZeros(ring + step + to, from, exists(lane % 16));
     } else {
 #pragma unroll 1
       for (int i = 0; i < 4; ++i) {
-        CopyAsync4OrZeros(ring + step + to + 4 * i, from + 4 * i, exists(lane % 4 * 4 + i));
+        AsyncCopy4OrZeros(ring + step + to + 4 * i, from + 4 * i, exists(lane % 4 * 4 + i));
       }
     }
     CopyBc();
@@ -343,7 +343,7 @@ struct Scan16Loads {
     } else {
       CopyOther();
     }
-    CommitCopies();
+    AsyncCopyCommit();
     from += Scan16::kStepElements * (warp == 0 ? sizeof(__nv_bfloat16) : sizeof(float));
     bc += 2 * kBcBytes;
     step = step == (kRing - 1) * static_cast<int>(sizeof(Scan16Step)) ? 0 : step + sizeof(Scan16Step);
@@ -389,7 +389,7 @@ __global__ void __launch_bounds__(kTiles* Scan16::kWarps * 32, 1)
   for (int i = 0; i < kRing - 2; ++i) loads.Next();
   int at = 0;  // step of the ring, in bytes
   const auto next_step = [&]() -> Scan16Step& {
-    WaitCopies<kRing - 3>();
+    AsyncCopyWait<kRing - 3>();
     SyncTile();  // the step is there, and the other warp's sums; the room of the last but one is free
     loads.Next();
     Scan16Step& step = *reinterpret_cast<Scan16Step*>(reinterpret_cast<char*>(ring) + at);
