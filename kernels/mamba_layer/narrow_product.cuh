@@ -201,7 +201,10 @@ __global__ void __launch_bounds__(NarrowShape::kMaxWarps * 32 + (Output::kScaled
         if (s < args.segments) total = AddEach(total, Load4(from + s * Shape::kSumFloats));
       }
     }
-    const float scale = Output::kScaled && real ? row_scale[column] : 1.0f;
+    // Volatile: or the compiler reads in the rehearsal too, which racecheck takes for a race with the run's
+    // write behind the barrier.
+    const volatile float* const scales = row_scale;
+    const float scale = Output::kScaled && real ? scales[column] : 1.0f;
     const int m_now = hopper::Opaque(m), column_now = hopper::Opaque(column);
     if constexpr (Output::kFolds) {
       if (warp * 32 < quads)
