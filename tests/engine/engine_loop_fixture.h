@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,32 @@ inline GenerationRequest LongTurn(Tokens prompt, std::string session = kSession,
 using EachAhead = testing::TestWithParam<OracleModel::Ahead>;
 inline const auto kEveryAhead =
     testing::Values(OracleModel::Ahead::kNo, OracleModel::Ahead::kEarly, OracleModel::Ahead::kLate);
+
+// Tells the loop's wall clock that a step takes kStep, and a part of a pass with tokens kPart.
+class TimedOracle : public OracleModel {
+ public:
+  static constexpr absl::Duration kStep = absl::Milliseconds(2), kPart = absl::Milliseconds(2);
+  using OracleModel::OracleModel;
+  absl::Status Forward(const Batch& batch, const StateView& state,
+                       std::vector<LogitsResult>* results) override {
+    now += kStep;
+    return OracleModel::Forward(batch, state, results);
+  }
+  absl::Status Collect(std::vector<LogitsResult>* results) override {
+    now += kStep;
+    return OracleModel::Collect(results);
+  }
+  absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
+                            std::vector<LogitsResult>* results) override {
+    most_parts = std::max(most_parts, last - first);
+    began_at = first;
+    if (!batch.prompt_tokens.empty()) now += kPart * (last - first);
+    return OracleModel::ForwardParts(batch, state, first, last, results);
+  }
+  absl::Duration now;
+  uint32_t most_parts = 0;  // of a tick
+  uint32_t began_at = 0;    // the last tick's first part
+};
 
 // A harness with a session "s" that has lived one turn, and its state.
 class EngineLoopTest : public EachAhead {

@@ -168,32 +168,6 @@ TEST_P(EngineLoopPartsTest, ADeviceThatFailsInAPartEndsEverything) {
 
 // ---- How many parts go into a tick.
 
-// Tells the loop's wall clock that a step takes kStep, and a part of a pass with tokens kPart.
-class TimedOracle : public OracleModel {
- public:
-  static constexpr absl::Duration kStep = absl::Milliseconds(2), kPart = absl::Milliseconds(2);
-  using OracleModel::OracleModel;
-  absl::Status Forward(const Batch& batch, const StateView& state,
-                       std::vector<LogitsResult>* results) override {
-    now += kStep;
-    return OracleModel::Forward(batch, state, results);
-  }
-  absl::Status Collect(std::vector<LogitsResult>* results) override {
-    now += kStep;
-    return OracleModel::Collect(results);
-  }
-  absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
-                            std::vector<LogitsResult>* results) override {
-    most_parts = std::max(most_parts, last - first);
-    began_at = first;
-    if (!batch.prompt_tokens.empty()) now += kPart * (last - first);
-    return OracleModel::ForwardParts(batch, state, first, last, results);
-  }
-  absl::Duration now;
-  uint32_t most_parts = 0;  // of a tick
-  uint32_t began_at = 0;    // the last tick's first part
-};
-
 // A stream beside prompts, on a clock of the test's own; the loop has seen how long a part takes.
 class PromptShareTest : public EachAhead {
  protected:

@@ -11,9 +11,7 @@
 #include <variant>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "engine/engine.h"
-#include "engine/schedule/wall_timer.h"
 #include "engine/text/tokenizer.h"
 #include "tests/engine/engine_loop_fixture.h"
 
@@ -164,23 +162,14 @@ TEST_P(EngineLoopRunAheadTest, AnEndedRequestLivesAsLongAsAStepThatHasARowOfIt) 
   EXPECT_EQ(sink.use_count(), 1);
 }
 
-class SlowOracle final : public OracleModel {
- public:
-  using OracleModel::OracleModel;
-  absl::Status Collect(std::vector<LogitsResult>* results) override {
-    absl::SleepFor(absl::Milliseconds(2));
-    return OracleModel::Collect(results);
-  }
-};
-
 // A step that is launched behind another one begins when that one ends.
 TEST_P(EngineLoopRunAheadTest, TheTimesOfStepsDoNotOverlap) {
-  const auto model = std::make_shared<SlowOracle>(ForwardLimits(), GetParam());
+  const auto model = std::make_shared<TimedOracle>(ForwardLimits(), GetParam());
   LoopHarness harness(Options(GetParam()), model);
+  harness.loop.UseWallClock([&] { return model->now; });
   harness.Submit(LongTurn(Prompt(2), ""));
-  const WallTimer timer;
   for (int i = 0; i < 12; ++i) harness.Tick();
-  const double whole = absl::ToDoubleSeconds(timer.Elapsed());
+  const double whole = absl::ToDoubleSeconds(model->now);
   const EngineStats stats = harness.ledger.Stats();
   EXPECT_GE(stats.tick_decode.count, 10u);
   EXPECT_LE(stats.tick_decode.sum, whole);
