@@ -87,7 +87,7 @@ class Model {
   // tasks is done, and `results` hold as there. REQUIRES: `batch` has no decode rows, and is the same for all
   // parts; but between two of them a chunk may have been given up: its slot, and wide one, are kNoSlot from
   // then on, its tasks ask for nothing, and its results mean nothing. The only calls since the part before
-  // are those for decode rows of other slots.
+  // are those for decode rows and tasks of other slots.
   virtual absl::Status ForwardParts(const Batch& batch, const StateView& state, uint32_t first, uint32_t last,
                                     std::vector<LogitsResult>* results) {
     return first == 0 && last == 1 ? Forward(batch, state, results)

@@ -88,9 +88,8 @@ class EngineLoop {
     OpenRequest* request = nullptr;  // null: it has ended meanwhile
     size_t first_task = 0;
     size_t tasks = 0;
-    bool has_chunk = false;  // else it only asks about its slot
     size_t chunk = 0;
-    uint32_t tokens = 0;  // of the chunk
+    uint32_t tokens = 0;  // of the chunk; 0: there is none, it only asks about its slot
   };
 
   // Prompt chunks on their way through the layers, at least one of them of a request that lives. Between
@@ -156,10 +155,13 @@ class EngineLoop {
 
   // Prompts (engine_loop_prompts.cc).
   uint32_t RunPrompts();
+  uint32_t RunPass();
+  void RunWithoutLayers();
   void AskPausedReaders();
   uint32_t PromptTokensNow() const;
   uint32_t PartsNow() const;
   void PlanPass(uint32_t budget);
+  bool Append(OpenRequest& request, uint32_t tokens, Pass* pass);
   std::vector<OpenRequest*> ReadyPrompts(uint32_t budget);
   void AppendChunk(OpenRequest& request, uint32_t tokens, Batch* batch);
   static void AppendLastTasks(const OpenRequest& request, std::vector<LogitsTask>* tasks);

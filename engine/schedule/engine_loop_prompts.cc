@@ -21,29 +21,48 @@ bool AllFinite(std::span<const LogitsResult> results) {
 
 }  // namespace
 
-// Goes on with the pass under way, or begins one. Returns the tokens of a pass that ended.
+// Returns the tokens of a pass that ended.
 uint32_t EngineLoop::RunPrompts() {
   AskPausedReaders();
+  RunWithoutLayers();
   if (!pass_) PlanPass(PromptTokensNow());
-  if (!pass_) return 0;
+  return pass_ ? RunPass() : 0;
+}
+
+// What only asks about its slot (a turn without a prompt, a Score of one token) waits for no pass.
+void EngineLoop::RunWithoutLayers() {
+  Pass pass;
+  for (OpenRequest* request : ReadyPrompts(0)) {
+    const bool asks = request->reader->remaining() == 0 && !request->reader->done();
+    if (asks && !Append(*request, 0, &pass)) break;
+  }
+  if (pass.rows.empty()) return;
   worked_ = true;
   results_.clear();
-  const bool runs = !pass_->batch.empty();
-  const auto tokens = static_cast<uint32_t>(pass_->batch.prompt_tokens.size());
-  const uint32_t first = pass_->parts_done;
-  const uint32_t last = runs ? first + PartsNow() : model_.parts();
-  const bool ends = last == model_.parts();
   const WallTimer timer(wall_clock_);
-  if (runs) {
-    absl::Status status = model_.ForwardParts(pass_->batch, pool_->view(), first, last, &results_);
-    if (!status.ok()) {
-      LoseDevice(status);
-      return 0;
-    }
+  if (!pass.batch.empty()) {
+    absl::Status status = model_.Forward(pass.batch, pool_->view(), &results_);
+    if (!status.ok()) return LoseDevice(status);
   }
   const absl::Duration wall = timer.Elapsed();
-  if (tokens > 0 && (!ends || pass_->batch.logits.size() < kManyTasks))
-    part_time_.Observe(tokens, last - first, wall);
+  ledger_.CountPrefill(0, DeliverPass(pass), wall);
+}
+
+// Goes on with the pass under way.
+uint32_t EngineLoop::RunPass() {
+  worked_ = true;
+  const auto tokens = static_cast<uint32_t>(pass_->batch.prompt_tokens.size());
+  const uint32_t first = pass_->parts_done;
+  const uint32_t last = first + PartsNow();
+  const bool ends = last == model_.parts();
+  const WallTimer timer(wall_clock_);
+  if (absl::Status status = model_.ForwardParts(pass_->batch, pool_->view(), first, last, &results_);
+      !status.ok()) {
+    LoseDevice(status);
+    return 0;
+  }
+  const absl::Duration wall = timer.Elapsed();
+  if (!ends || pass_->batch.logits.size() < kManyTasks) part_time_.Observe(tokens, last - first, wall);
   pass_->parts_done = last;
   pass_->wall += wall;
   if (!ends) {
@@ -69,8 +88,8 @@ void EngineLoop::AskPausedReaders() {
 uint32_t EngineLoop::PartsNow() const {
   const uint32_t left = model_.parts() - pass_->parts_done;
   const double share = options_.prompt_share;
-  // Streams whose readers are behind for a moment are streams too. Without chunks no layer does anything.
-  if (decoding_.empty() || share >= 1 || pass_->batch.chunk_slots.empty()) return left;
+  // Streams whose readers are behind for a moment are streams too.
+  if (decoding_.empty() || share >= 1) return left;
   const uint32_t now =
       PlanParts(left, part_time_.Expect(static_cast<uint32_t>(pass_->batch.prompt_tokens.size())),
                 step_wall_ * (share / (1 - share)));
@@ -93,10 +112,8 @@ void EngineLoop::LeavePass(const OpenRequest& request) {
   const auto row = std::ranges::find(pass_->rows, &request, &PromptRow::request);
   if (row == pass_->rows.end()) return;
   Batch& batch = pass_->batch;
-  if (row->has_chunk) {
-    batch.chunk_slots[row->chunk] = kernels::kNoSlot;
-    if (!batch.chunk_wide.empty()) batch.chunk_wide[row->chunk] = {.slot = kernels::kNoSlot};
-  }
+  batch.chunk_slots[row->chunk] = kernels::kNoSlot;
+  if (!batch.chunk_wide.empty()) batch.chunk_wide[row->chunk] = {.slot = kernels::kNoSlot};
   for (LogitsTask& task : std::span(batch.logits).subspan(row->first_task, row->tasks)) {
     task.sampling = nullptr;  // it points into the request
     task.target.reset();
@@ -147,27 +164,34 @@ void EngineLoop::AppendChunk(OpenRequest& request, uint32_t tokens, Batch* batch
 
 // The chunks of the next pass and their tasks, if there are any.
 void EngineLoop::PlanPass(uint32_t budget) {
-  const std::vector<OpenRequest*> ready = ReadyPrompts(budget);
+  std::vector<OpenRequest*> ready = ReadyPrompts(budget);
+  std::erase_if(ready, [](const OpenRequest* request) { return request->reader->remaining() == 0; });
   std::vector<uint64_t> remaining;
   for (const OpenRequest* request : ready) remaining.push_back(request->reader->remaining());
   const std::vector<uint32_t> shares = PlanPrompts(remaining, budget);
   Pass pass;
-  std::vector<LogitsTask>& tasks = pass.batch.logits;
   for (size_t i = 0; i < ready.size(); ++i) {
-    OpenRequest& request = *ready[i];
-    if (shares[i] == 0 && remaining[i] > 0) continue;
-    // Beside its scores: the one of its first token, a draw for each candidate or a check of its last row.
-    const size_t tasks_max = size_t{shares[i]} + 1 + std::max<size_t>(1, request.candidates.size());
-    if (tasks.size() + tasks_max > model_.limits().logits_tasks()) break;
-    PromptRow& row = pass.rows.emplace_back(PromptRow{.request = &request, .first_task = tasks.size()});
-    row.has_chunk = shares[i] > 0;
-    row.chunk = pass.batch.chunk_slots.size();
-    row.tokens = shares[i];
-    AppendChunk(request, shares[i], &pass.batch);
-    if (request.reader->done()) AppendLastTasks(request, &tasks);
-    row.tasks = tasks.size() - row.first_task;
+    if (shares[i] > 0 && !Append(*ready[i], shares[i], &pass)) break;
   }
   if (!pass.rows.empty()) pass_ = std::move(pass);
+}
+
+// The next `tokens` of a prompt, with what is asked of them. False, and nothing is done, where the model
+// takes no more tasks.
+bool EngineLoop::Append(OpenRequest& request, uint32_t tokens, Pass* pass) {
+  std::vector<LogitsTask>& tasks = pass->batch.logits;
+  // Beside its scores: the one of its first token, a draw for each candidate or a check of its last row.
+  const size_t tasks_max = size_t{tokens} + 1 + std::max<size_t>(1, request.candidates.size());
+  if (tasks.size() + tasks_max > model_.limits().logits_tasks()) return false;
+  PromptRow row = {.request = &request,
+                   .first_task = tasks.size(),
+                   .chunk = pass->batch.chunk_slots.size(),
+                   .tokens = tokens};
+  AppendChunk(request, tokens, &pass->batch);
+  if (request.reader->done()) AppendLastTasks(request, &tasks);
+  row.tasks = tasks.size() - row.first_task;
+  pass->rows.push_back(row);
+  return true;
 }
 
 // What is asked of the last row of a prompt.

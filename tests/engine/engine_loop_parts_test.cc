@@ -39,11 +39,12 @@ class EngineLoopPartsTest : public EachAhead {
   RequestTicket SubmitHalfRead(GenerationRequest request) {
     const RequestTicket ticket = harness_.Submit(std::move(request));
     TickReport report;
+    ticks_before_ = harness_.ledger.Stats().tick_prefill.count;
     for (int i = 0; i < 3 && report.prompt_tokens == 0 && !pass_began(); ++i) report = harness_.Tick();
     EXPECT_EQ(report.prompt_tokens, 0u);
     return ticket;
   }
-  bool pass_began() const { return harness_.ledger.Stats().tick_prefill.count > passes_; }
+  bool pass_began() const { return harness_.ledger.Stats().tick_prefill.count > ticks_before_; }
   void ExpectEnded(RequestTicket ticket, absl::StatusCode code) {
     harness_.Of(ticket).Read();
     ASSERT_TRUE(harness_.Of(ticket).end.has_value());
@@ -63,7 +64,7 @@ class EngineLoopPartsTest : public EachAhead {
 
   LoopHarness harness_{Options()};
   const RequestTicket stream_ = harness_.Submit(LongTurn(Prompt(3), ""));
-  const uint64_t passes_ = 1;
+  uint64_t ticks_before_ = 0;  // with a part of a pass
 };
 
 TEST_P(EngineLoopPartsTest, AStreamGetsATokenBetweenParts) {
@@ -110,6 +111,22 @@ TEST_P(EngineLoopPartsTest, WhatEndsBetweenPartsGivesItsSlotBackAtOnceAndTheRest
   ExpectTokens(second, LongTurn(Prompt(6), "", 4));
   ExpectTokens(next, LongTurn(Prompt(7), "", 4));
   ExpectStreamWhole();
+}
+
+TEST_P(EngineLoopPartsTest, ATurnWithoutAPromptWaitsForNobodysPass) {
+  ASSERT_TRUE(harness_.Create({.id = "new"}).ok());
+  const RequestTicket first = harness_.Submit(LongTurn(Prompt(4), "new", 1));
+  for (int i = 0; i < 8; ++i) harness_.Tick();
+  ExpectEnded(first, absl::StatusCode::kOk);
+  const OracleState before = harness_.StateOf("new");
+  const GenerationRequest request = LongTurn(Prompt(9), "", 4);
+  const RequestTicket ticket = SubmitHalfRead(request);
+  const RequestTicket next = harness_.Submit(LongTurn({}, "new", 1));
+  EXPECT_EQ(harness_.Tick().prompt_tokens, 0u);
+  harness_.Of(next).Read();
+  EXPECT_EQ(harness_.Of(next).tokens[0], OracleRun(before, LongTurn({}, "new", 1), kSeed).tokens);
+  for (int i = 0; i < 10; ++i) harness_.Tick();
+  ExpectTokens(ticket, request);
 }
 
 TEST_P(EngineLoopPartsTest, APassThatNobodyWaitsForIsDropped) {
