@@ -18,7 +18,8 @@
 // One that the whole product takes (kHasRows) also lets a thread stay with a row. Parts are halves of the
 // channels where kParts is 2, with m counted within the part:
 //   Row, RowAt(b, inside), Lives(row)      where row b lies; whether it is there and has a slot
-//   PrefetchRow(row, m, count)             brings to L2 what LoadRow will read of part 0
+//   PrefetchSlots(rows, first, step)       brings to L2 pieces first, first + step, ... of what LoadRow will
+//                                          read of all rows' slots
 //   LoadRow<part>(row, m, operands)
 //   kConstants, Constant(i, part, m)       where constant i of four channels lies; null: zeros, or not used
 //   ApplyRow<part>(row, m, sum, scale, constants, stride, operands)
@@ -102,7 +103,7 @@ struct ConvAndGate {
   __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
     if (m >= channels || operands.slot == kNoSlot) return;
-    LoadWindow(SlotData(window, operands.slot) + m, operands);
+    LoadWindow<false>(SlotData(window, operands.slot) + m, operands);
   }
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
@@ -127,12 +128,17 @@ struct ConvAndGate {
     return {slot == kNoSlot ? nullptr : SlotData(window, slot), layout.Index(b, 0)};
   }
   static __device__ __forceinline__ bool Lives(const Row& row) { return row.window != nullptr; }
-  __device__ __forceinline__ void PrefetchRow(const Row& row, int m, int count) const {
-    for (int k = 0; k < conv_width - 1; ++k) BulkPrefetch(row.window + m + k * channels, count * 4);
+  __device__ __forceinline__ void PrefetchSlots(int rows, int first, int step) const {
+    constexpr int kPiece = 512;  // floats
+    const int floats = (conv_width - 1) * channels, pieces = (floats + kPiece - 1) / kPiece;
+    for (int i = first; i < rows * pieces; i += step) {
+      const int slot = slot_index[i / pieces], at = i % pieces * kPiece;
+      if (slot != kNoSlot) BulkPrefetch(SlotData(window, slot) + at, min(kPiece, floats - at) * 4);
+    }
   }
   template <int kPart>
   __device__ __forceinline__ void LoadRow(const Row& row, int m, Operands& operands) const {
-    if constexpr (kPart == 0) LoadWindow(row.window + m, operands);
+    if constexpr (kPart == 0) LoadWindow<true>(row.window + m, operands);
   }
   static constexpr int kConstants = 2 + kMaxStepConvWidth;
   __device__ __forceinline__ const float* Constant(int i, int part, int m) const {
@@ -159,11 +165,14 @@ struct ConvAndGate {
   }
 
  private:
+  // kSharesLine: other loads take the rest of a line later, which must not leave the L2 before.
+  template <bool kSharesLine>
   __device__ __forceinline__ void LoadWindow(const float* from, Operands& operands) const {
 #pragma unroll
     for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
-      if (k < conv_width - 1)
-        operands.window[k] = __ldcs(reinterpret_cast<const float4*>(from + k * channels));
+      if (k >= conv_width - 1) continue;
+      const auto* const quad = reinterpret_cast<const float4*>(from + k * channels);
+      operands.window[k] = kSharesLine ? __ldcg(quad) : __ldcs(quad);
     }
   }
   __device__ __forceinline__ void StoreGate(std::int64_t at, bool writes, float4 input) const {
@@ -232,7 +241,7 @@ struct PlainRows {
   using Row = float*;
   __device__ __forceinline__ Row RowAt(int b, bool inside) const { return inside ? y + b * stride : nullptr; }
   static __device__ __forceinline__ bool Lives(Row row) { return row != nullptr; }
-  __device__ __forceinline__ void PrefetchRow(Row, int, int) const {}
+  __device__ __forceinline__ void PrefetchSlots(int, int, int) const {}
   template <int>
   __device__ __forceinline__ void LoadRow(Row, int, Operands&) const {}
   static constexpr int kConstants = 0;

@@ -13,6 +13,8 @@
 
 namespace mambad::kernels {
 
+inline constexpr int kAheadBarrier = 1;
+
 // The sums of the next `steps` chunks, by a warpgroup.
 template <class Shape>
 __device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int steps,
@@ -39,16 +41,13 @@ __device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int
   ReleaseStage<kWholeBlocks>(ring.empty + before);
 }
 
-// The sums of all segments. before_last runs before the last of them.
-template <class Shape, class BeforeLast>
+// The sums of all segments.
+template <class Shape>
 __device__ __forceinline__ void MultiplyAll(const ProductArgs& args, const WholeRing<Shape>& ring,
-                                            RingPlace<Shape::kStages>& at, const BeforeLast& before_last,
-                                            float (&total)[Shape::kRows / 2]) {
-  if (args.segments == 1) before_last();
+                                            RingPlace<Shape::kStages>& at, float (&total)[Shape::kRows / 2]) {
   MultiplyChunks(ring, min(args.segment_chunks, args.chunks), at, total);
 #pragma unroll 1
   for (int chunk = args.segment_chunks; chunk < args.chunks; chunk += args.segment_chunks) {
-    if (chunk + args.segment_chunks >= args.chunks) before_last();
     float sum[Shape::kRows / 2];
     MultiplyChunks(ring, min(args.segment_chunks, args.chunks - chunk), at, sum);
 #pragma unroll
@@ -142,16 +141,12 @@ __device__ __forceinline__ void MultiplyTiles(const ProductArgs& args, const Out
   const Tile first(args, Tile::First(), rank);
   const int column = CompletedColumn();
   const typename Output::Row row = output.RowAt(first.column0 + column, column < first.columns);
+  WaitForPreviousKernel();
   const float scale = CompletedScale(output.norm, first.column0, first.column0 + first.columns);
   for (int index = Tile::First(); index < count; index += Tile::Step(), inputs.Next()) {
     const Tile tile(args, index, rank);
-    // Two lanes share a row. Not earlier: all of W passes through the L2 meanwhile.
-    const auto prefetch = [&] {
-      const int m = tile.RowInPart(0), end = min(m + Shape::kHalfRows, Tile::PartRows(args));
-      if (threadIdx.x % 4 < 2 && output.Lives(row) && m < end) output.PrefetchRow(row, m, end - m);
-    };
     float total[Shape::kRows / 2];
-    MultiplyAll(args, ring, at, prefetch, total);
+    MultiplyAll(args, ring, at, total);
     WaitBarrier(ring.inputs_full + inputs.stage, inputs.parity);
     CompleteHalf<Shape, 0>(args, output, tile, row, scale, ring.Inputs(inputs.stage), total);
     CompleteHalf<Shape, 1>(args, output, tile, row, scale, ring.Inputs(inputs.stage), total);
@@ -202,13 +197,15 @@ __device__ __forceinline__ void FeedRing(const ProductArgs& args, const Output& 
     const bool one = ElectOneLane();
     WeightFeeder<Shape> weights;
     const int ahead = Shape::kSharesX ? min(Shape::kStages, args.chunks) : 0;
+    if (one) ring.Init();
+    __syncwarp();
+    hopper::ClusterArrive();
     if (one) {
-      ring.Init();
       weights.Begin(args, Tile(args, Tile::First(), rank), rank);
       for (int stage = 0; stage < ahead; ++stage) weights.Fetch(ring, stage);
     }
     __syncwarp();
-    hopper::ClusterArrive();
+    hopper::NamedBarrier(kAheadBarrier, 64);
     hopper::ClusterWait();
     if (one) FeedTiles(args, ring, rank, weights, ahead);
   } else {
@@ -219,6 +216,10 @@ __device__ __forceinline__ void FeedRing(const ProductArgs& args, const Output& 
       XFeeder<Shape> x;
       if (ElectOneLane()) FeedTiles(args, ring, rank, x, 0);
     } else {
+      if (warp == 2) {
+        hopper::NamedBarrier(kAheadBarrier, 64);  // the ring's first weights come first
+        output.PrefetchSlots(args.columns, blockIdx.x * 32 + threadIdx.x % 32, gridDim.x * 32);
+      }
       FetchInputs(args, output, ring, rank);
     }
   }
@@ -241,7 +242,6 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
     TakeRegisters<216>();
     hopper::ClusterArrive();
     hopper::ClusterWait();  // the barriers are there
-    WaitForPreviousKernel();
     MultiplyTiles(args, output, ring, rank);
     __syncwarp();
   }
