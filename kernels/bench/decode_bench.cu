@@ -290,6 +290,8 @@ int Main(int argc, char** argv) {
     Check({"n8 k3 r7", {128, 192, 8, 3, 7}, 2, 251});
     Check({"n32 k2", {64, 128, 32, 2, 70}, 2, 130});
     Check({"wide", {768, 1536, 16, 4, 48}, 1, 1000});
+    Check({"8.5 groups", {1088, 192, 16, 4, 12}, 2, 250, true});
+    Check({"17.5 groups", {2240, 64, 16, 4, 4}, 2, 250, true});
     Check({"inside of 7b", {64, 8192, 16, 4, 256}, 1, 130, false, 1e-6f}, 8);
     Check({"odd", {100, 200, 16, 4, 7}, 1, 100});
   } else if (what == "bits") {

@@ -49,6 +49,9 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
 #define MAMBAD_TEXT_16 \
   MAMBAD_TEXT_8        \
   ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define MAMBAD_TEXT_20 \
+  MAMBAD_TEXT_16       \
+  ", %16, %17, %18, %19"
 #define MAMBAD_TEXT_32 \
   MAMBAD_TEXT_16       \
   ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
@@ -75,6 +78,7 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define MAMBAD_D16(i) MAMBAD_D8(i), MAMBAD_D8(i + 8)
+#define MAMBAD_D20(i) MAMBAD_D16(i), "+f"(d[i + 16]), "+f"(d[i + 17]), "+f"(d[i + 18]), "+f"(d[i + 19])
 #define MAMBAD_D32(i) MAMBAD_D16(i), MAMBAD_D16(i + 16)
 #define MAMBAD_D40(i) MAMBAD_D32(i), MAMBAD_D8(i + 32)
 #define MAMBAD_D48(i) MAMBAD_D32(i), MAMBAD_D16(i + 32)
@@ -104,6 +108,7 @@ __device__ __forceinline__ void WgmmaAdd(float (&d)[kCols / 2], std::uint64_t a,
   }
 MAMBAD_WGMMA(16, 8, 8, 9, 10)
 MAMBAD_WGMMA(32, 16, 16, 17, 18)
+MAMBAD_WGMMA(40, 20, 20, 21, 22)
 MAMBAD_WGMMA(64, 32, 32, 33, 34)
 MAMBAD_WGMMA(80, 40, 40, 41, 42)
 MAMBAD_WGMMA(96, 48, 48, 49, 50)
@@ -117,6 +122,8 @@ MAMBAD_WGMMA(256, 128, 128, 129, 130)
 #undef MAMBAD_D8
 #undef MAMBAD_TEXT_16
 #undef MAMBAD_D16
+#undef MAMBAD_TEXT_20
+#undef MAMBAD_D20
 #undef MAMBAD_TEXT_32
 #undef MAMBAD_D32
 #undef MAMBAD_TEXT_40

@@ -5,7 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <array>
+#include <initializer_list>
 
 #include "kernels/device/launch.cuh"
 #include "kernels/mamba_layer/narrow_product.cuh"
@@ -135,36 +135,67 @@ inline ProductArgs ArgsOf(const PackedWeight& weight, const std::uint16_t* x, in
           .rehearses = false};
 }
 
-// The tile of the whole product: rows of W a block takes, 0 where too many multiprocessors would idle; and
-// what the blocks of a cluster share.
+// The tile of the whole product: rows of W a block takes, 0 where too many multiprocessors would idle; rows
+// of x; and what the blocks of a cluster share.
 struct WholeTileChoice {
   int rows;
+  int columns;
   bool shares_x;
 };
 
-// The tile that takes least time: whole rounds of the clusters, each as long as what a block reads of L2.
-inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
-  constexpr int kColumns = kWholeColumns, kLeastPercent = 70;
-  WholeTileChoice best = {0, rows <= kColumns};
-  if (rows <= kColumns / 2) return best;
-  const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kWholeBlocks;
-  const int across = (rows + kColumns * kWholeBlocks - 1) / (kColumns * kWholeBlocks);
-  int least = 0;
-  // As LaunchWhole has them.
-  for (const int tile : best.shares_x ? std::array{64, 80, 128} : std::array{96, 128, 160}) {
-    const int tiles = (weight.rows + tile - 1) / tile;
-    const int work = best.shares_x ? (tiles + kWholeBlocks - 1) / kWholeBlocks : tiles * across;
+// Keeps the tile that takes least time: whole rounds of the clusters, each as long as `round`.
+class LeastTime {
+ public:
+  explicit LeastTime(int least_percent) : least_percent_(least_percent) {}
+  void Try(const WholeTileChoice& tile, int work, int round) {
+    const int clusters = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kWholeBlocks;
     const int rounds = (work + clusters - 1) / clusters;
-    if (work * 100 < rounds * clusters * kLeastPercent) continue;
-    const int time = rounds * (best.shares_x ? tile + kColumns / 2 : kColumns + tile / 2);
-    if (least == 0 || time < least) least = time, best.rows = tile;
+    if (work * 100 < rounds * clusters * least_percent_) return;
+    if (best_.rows == 0 || rounds * round < time_) best_ = tile, time_ = rounds * round;
   }
-  return best;
+  const WholeTileChoice& best() const { return best_; }
+
+ private:
+  const int least_percent_;  // of the places of its rounds that a tile fills
+  int time_ = 0;
+  WholeTileChoice best_ = {};
+};
+
+// A round takes as long as what a block reads of L2. Tiles as LaunchWhole has them.
+inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
+  constexpr int kLeastRows = 65, kColumns = kWholeColumns, kPair = kColumns * kWholeBlocks;
+  LeastTime least(70);
+  if (rows < kLeastRows) return least.best();
+  const auto tiles = [&](int tile) { return (weight.rows + tile - 1) / tile; };
+  if (rows > kColumns) {
+    for (const int tile : {96, 128, 160})
+      least.Try({tile, kColumns, false}, tiles(tile) * ((rows + kPair - 1) / kPair), kColumns + tile / 2);
+    return least.best();
+  }
+  const int columns = rows <= kColumns / 2 ? kColumns / 2 : kColumns;
+  for (const int tile : {64, 80, 128}) {
+    if (tile == 32 && columns < kColumns) continue;
+    least.Try({tile, columns, true}, (tiles(tile) + 1) / 2, tile + columns / 2);
+  }
+  return least.best();
 }
 
-template <int kRows, bool kSharesX, class Output>
+// The same for an output that sums squares of groups: a tile has one. What the wide product reads and sends
+// between blocks is worth as many idle multiprocessors.
+inline WholeTileChoice ChooseGroupTile(const PackedWeight& weight, int rows) {
+  constexpr int kRows = kSquareGroupWidth;
+  LeastTime least(45);
+  if (rows <= kWholeColumns) return least.best();
+  for (const int columns : {kWholeColumns / 2, kWholeColumns}) {
+    const int pair = columns * kWholeBlocks;
+    least.Try({kRows, columns, false}, weight.tiles() * ((rows + pair - 1) / pair), columns + kRows);
+  }
+  return least.best();
+}
+
+template <int kRows, int kColumns, bool kSharesX, class Output>
 const char* LaunchWholeTiles(void* stream, const ProductArgs& args, const Output& output) {
-  using Shape = WholeShape<kRows, kSharesX, Output>;
+  using Shape = WholeShape<kRows, kColumns, kSharesX, Output>;
   const int across = WholeTile<Shape>::Across(args);
   const int fitting = DeviceAttribute(cudaDevAttrMultiProcessorCount) / kWholeBlocks / across * across;
   const int clusters = std::min(WholeTile<Shape>::Count(args), std::max(fitting, across));
@@ -176,17 +207,28 @@ const char* LaunchWholeTiles(void* stream, const ProductArgs& args, const Output
                 args, output);
 }
 
+template <int kColumns, class Output>
+const char* LaunchSharingX(void* stream, int tile_rows, const ProductArgs& args, const Output& output) {
+  if (tile_rows == 64) return LaunchWholeTiles<64, kColumns, true>(stream, args, output);
+  if (tile_rows == 80) return LaunchWholeTiles<80, kColumns, true>(stream, args, output);
+  return LaunchWholeTiles<128, kColumns, true>(stream, args, output);
+}
+
 template <class Output>
 const char* LaunchWhole(void* stream, const WholeTileChoice& tile, const ProductArgs& args,
                         const Output& output) {
-  if (tile.shares_x) {
-    if (tile.rows == 64) return LaunchWholeTiles<64, true>(stream, args, output);
-    if (tile.rows == 80) return LaunchWholeTiles<80, true>(stream, args, output);
-    return LaunchWholeTiles<128, true>(stream, args, output);
+  constexpr int kMost = kWholeColumns, kHalf = kWholeColumns / 2;
+  if constexpr (Output::kSquares) {
+    if (tile.columns == kHalf) return LaunchWholeTiles<kSquareGroupWidth, kHalf, false>(stream, args, output);
+    return LaunchWholeTiles<kSquareGroupWidth, kMost, false>(stream, args, output);
+  } else {
+    if (tile.shares_x && tile.columns == kHalf) return LaunchSharingX<kHalf>(stream, tile.rows, args, output);
+    if (tile.rows == 32) return LaunchWholeTiles<32, kMost, true>(stream, args, output);
+    if (tile.shares_x) return LaunchSharingX<kMost>(stream, tile.rows, args, output);
+    if (tile.rows == 96) return LaunchWholeTiles<96, kMost, false>(stream, args, output);
+    if (tile.rows == 128) return LaunchWholeTiles<128, kMost, false>(stream, args, output);
+    return LaunchWholeTiles<160, kMost, false>(stream, args, output);
   }
-  if (tile.rows == 96) return LaunchWholeTiles<96, false>(stream, args, output);
-  if (tile.rows == 128) return LaunchWholeTiles<128, false>(stream, args, output);
-  return LaunchWholeTiles<160, false>(stream, args, output);
 }
 
 // output(x weight^T) for 1, 2, 4 or 8 rows of x.
@@ -207,7 +249,8 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
   if (rows <= kMaxNarrowRows) return LaunchNarrowProduct(stream, weight, x, rows, output);
   const ProductArgs args = ArgsOf(weight, x, rows);
   if constexpr (Output::kHasRows) {
-    const WholeTileChoice tile = ChooseWholeTile(weight, rows);
+    const WholeTileChoice tile =
+        Output::kSquares ? ChooseGroupTile(weight, rows) : ChooseWholeTile(weight, rows);
     if (tile.rows > 0) return LaunchWhole(stream, tile, args, output);
   }
   switch (WideColumns(weight, rows)) {

@@ -23,7 +23,9 @@
 //   LoadRow<part>(row, m, operands)
 //   kConstants, Constant(i, part, m)       where constant i of four channels lies; null: zeros, or not used
 //   ApplyRow<part>(row, m, sum, scale, constants, stride, operands)
-//                                          constants lie `stride` floats apart
+//                                          constants lie `stride` floats apart; gives the sum of the four
+//                                          results' squares if kSquares
+//   StoreSquares(row, m, sum)              if kSquares: that of the kSquareGroupWidth channels from m on
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 
@@ -60,6 +62,7 @@ struct ConvAndGate {
   static constexpr bool kScaled = true;
   static constexpr bool kFolds = kFoldsXProj;
   static constexpr bool kHasRows = true;
+  static constexpr bool kSquares = false;
   static constexpr int kParts = 2;
   NormedRows norm;
   const float* bias;         // (2 D), or null
@@ -148,8 +151,8 @@ struct ConvAndGate {
     return i - 2 < conv_width ? conv_weight + (i - 2) * channels + m : nullptr;
   }
   template <int kPart>
-  __device__ __forceinline__ void ApplyRow(const Row& row, int m, float4 sum, float scale, const float* given,
-                                           int stride, const Operands& operands) const {
+  __device__ __forceinline__ float ApplyRow(const Row& row, int m, float4 sum, float scale,
+                                            const float* given, int stride, const Operands& operands) const {
     sum = Scaled(sum, scale);
     if (bias != nullptr) sum = AddEach(sum, Load4(given));
     const std::int64_t at = row.at + layout.Index(0, m);
@@ -162,6 +165,7 @@ struct ConvAndGate {
     } else {
       StoreGate(at, true, sum);
     }
+    return 0.0f;
   }
 
  private:
@@ -220,6 +224,7 @@ struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
   static constexpr bool kFolds = false;
   static constexpr bool kHasRows = kIsScaled;  // the head
+  static constexpr bool kSquares = false;
   static constexpr int kParts = 1;
   NormedRows norm;
   float* y;
@@ -247,9 +252,10 @@ struct PlainRows {
   static constexpr int kConstants = 0;
   __device__ __forceinline__ const float* Constant(int, int, int) const { return nullptr; }
   template <int>
-  __device__ __forceinline__ void ApplyRow(Row row, int m, float4 sum, float scale, const float*, int,
-                                           const Operands&) const {
+  __device__ __forceinline__ float ApplyRow(Row row, int m, float4 sum, float scale, const float*, int,
+                                            const Operands&) const {
     Store(row + m, m, true, sum, scale);
+    return 0.0f;
   }
 
  private:
@@ -270,7 +276,9 @@ struct PlainRows {
 struct AddToResidual {
   static constexpr bool kScaled = false;
   static constexpr bool kFolds = false;
-  static constexpr bool kHasRows = false;
+  static constexpr bool kHasRows = true;
+  static constexpr bool kSquares = true;
+  static constexpr int kParts = 1;
   NormedRows norm;    // unused
   const float* bias;  // (M), or null
   const std::int32_t* slot_index;
@@ -310,6 +318,44 @@ struct AddToResidual {
         __stcs(reinterpret_cast<float4*>(SlotData(kept, operands.slot) + m), value);
     }
     StoreNormInput(next, m, b, value, constants.norm_weight, store && writes);
+  }
+
+  struct Row {
+    float* residual;  // null without a slot
+    float* kept;      // or null
+    std::uint16_t* u;
+    float* square_sums;
+  };
+  __device__ __forceinline__ Row RowAt(int b, bool inside) const {
+    const int slot = inside ? slot_index[b] : kNoSlot;
+    if (slot == kNoSlot) return {};
+    return {residual + static_cast<std::int64_t>(b) * next.width,
+            kept.base != nullptr ? SlotData(kept, slot) : nullptr, next.u + next.layout.Index(b, 0),
+            next.square_sums + static_cast<std::int64_t>(b) * SquareSums(next.width, kSquareGroupWidth)};
+  }
+  static __device__ __forceinline__ bool Lives(const Row& row) { return row.residual != nullptr; }
+  __device__ __forceinline__ void PrefetchSlots(int, int, int) const {}
+  template <int>
+  __device__ __forceinline__ void LoadRow(const Row& row, int m, Operands& operands) const {
+    operands.residual = LoadFresh4(row.residual + m);
+  }
+  static constexpr int kConstants = 2;
+  __device__ __forceinline__ const float* Constant(int i, int, int m) const {
+    if (i == 0) return bias != nullptr ? bias + m : nullptr;
+    return next.weight + m;
+  }
+  template <int>
+  __device__ __forceinline__ float ApplyRow(const Row& row, int m, float4 sum, float, const float* given,
+                                            int stride, const Operands& operands) const {
+    if (bias != nullptr) sum = AddEach(sum, Load4(given));
+    const float4 value = AddEach(operands.residual, sum);
+    *reinterpret_cast<float4*>(row.residual + m) = value;
+    if (row.kept != nullptr) __stcs(reinterpret_cast<float4*>(row.kept + m), value);
+    StoreBf16(row.u + next.layout.Index(0, m), MultiplyEach(value, Load4(given + stride)));
+    return SumOfQuad(MultiplyEach(value, value));
+  }
+  static __device__ __forceinline__ void StoreSquares(const Row& row, int m, float sum) {
+    row.square_sums[m / kSquareGroupWidth] = sum;
   }
 };
 

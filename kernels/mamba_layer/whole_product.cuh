@@ -13,25 +13,27 @@
 
 namespace mambad::kernels {
 
-inline constexpr int kAheadBarrier = 1;
+inline constexpr int kGroupThreads = 128;  // of a warpgroup
+inline constexpr int kAheadBarrier = 1, kSquaresBarrier = 2;
 
 // The sums of the next `steps` chunks, by a warpgroup.
 template <class Shape>
 __device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int steps,
-                                               RingPlace<Shape::kStages>& at,
-                                               float (&sum)[Shape::kRows / 2]) {
-  const int x_offset = threadIdx.x / 128 * (64 / kCore) * kRowBlockBytes;
+                                               RingPlace<Shape::kStages>& at, float (&sum)[Shape::kSums]) {
+  const int group = threadIdx.x / kGroupThreads;
+  const int x_offset = Shape::kSplitsX ? group * (64 / kCore) * kRowBlockBytes : 0;
+  const int w_offset = Shape::kSplitsX ? 0 : group * Shape::kHalfBlocks * kRowBlockBytes;
   int before = 0;
 #pragma unroll
-  for (int i = 0; i < Shape::kRows / 2; ++i) sum[i] = 0.0f;
+  for (int i = 0; i < Shape::kSums; ++i) sum[i] = 0.0f;
   for (int step = 0; step < steps; ++step, at.Next()) {
     WaitBarrier(ring.full + at.stage, at.parity);
     const std::uint64_t x = MatrixDescriptor(ring.X(at.stage) + x_offset, kRowBlockBytes);
-    const std::uint64_t w = MatrixDescriptor(ring.Weights(at.stage), kRowBlockBytes);
+    const std::uint64_t w = MatrixDescriptor(ring.Weights(at.stage) + w_offset, kRowBlockBytes);
     WgmmaFence();
 #pragma unroll
     for (int i = 0; i < kChunkK / 16; ++i)
-      WgmmaAdd<Shape::kRows>(sum, x + i * (256 >> 4), w + i * (256 >> 4));
+      WgmmaAdd<Shape::kSums * 2>(sum, x + i * (256 >> 4), w + i * (256 >> 4));
     WgmmaCommit();
     WgmmaWait<1>();
     if (step > 0) ReleaseStage<kWholeBlocks>(ring.empty + before);
@@ -44,29 +46,35 @@ __device__ __forceinline__ void MultiplyChunks(const WholeRing<Shape>& ring, int
 // The sums of all segments.
 template <class Shape>
 __device__ __forceinline__ void MultiplyAll(const ProductArgs& args, const WholeRing<Shape>& ring,
-                                            RingPlace<Shape::kStages>& at, float (&total)[Shape::kRows / 2]) {
+                                            RingPlace<Shape::kStages>& at, float (&total)[Shape::kSums]) {
   MultiplyChunks(ring, min(args.segment_chunks, args.chunks), at, total);
 #pragma unroll 1
   for (int chunk = args.segment_chunks; chunk < args.chunks; chunk += args.segment_chunks) {
-    float sum[Shape::kRows / 2];
+    float sum[Shape::kSums];
     MultiplyChunks(ring, min(args.segment_chunks, args.chunks - chunk), at, sum);
 #pragma unroll
-    for (int i = 0; i < Shape::kRows / 2; ++i) total[i] = __fadd_rn(total[i], sum[i]);
+    for (int i = 0; i < Shape::kSums; ++i) total[i] = __fadd_rn(total[i], sum[i]);
   }
 }
 
-// The row of the tile that a lane completes: the even lanes of a pair those of wgmma's first half.
-__device__ __forceinline__ int CompletedColumn() {
-  const int lane = threadIdx.x % 32;
-  return threadIdx.x / 32 * 16 + lane % 2 * 8 + lane / 4;
+// The first of the sixteen rows of the tile that a warp completes.
+template <class Shape>
+__device__ __forceinline__ int FirstColumnOfWarp() {
+  return static_cast<int>(threadIdx.x % (Shape::kSplitsX ? Shape::kWorkers : kGroupThreads)) / 32 * 16;
 }
 
-// The norm scale of that row: a warp finds those of its sixteen, four at a time. All loads at once, since
-// they queue behind what the ring asks for.
-__device__ __forceinline__ float CompletedScale(const NormedRows& norm, int column0, int end) {
-  const int lane = threadIdx.x % 32, row = lane % 2 * 8 + lane / 4;
+// The one of them that a lane does: the even lanes of a pair those of wgmma's first half.
+__device__ __forceinline__ int ColumnOfLane() {
+  const int lane = threadIdx.x % 32;
+  return lane % 2 * 8 + lane / 4;
+}
+
+// The norm scale of that row: a warp finds those of its sixteen from `first` on, four at a time. All loads at
+// once, since they queue behind what the ring asks for.
+__device__ __forceinline__ float CompletedScale(const NormedRows& norm, int first, int end) {
+  const int row = ColumnOfLane();
   float scales[4];
-  GroupedRowScales(norm, column0 + static_cast<int>(threadIdx.x) / 32 * 16 + lane / 8, end, scales);
+  GroupedRowScales(norm, first + static_cast<int>(threadIdx.x) % 32 / 8, end, scales);
   float result = 0.0f;
 #pragma unroll
   for (int four = 0; four < 4; ++four) {
@@ -88,29 +96,44 @@ __device__ __forceinline__ float4 QuadOfRow(const float* sum) {
 // How many quads of a half a thread completes at once: as many as registers allow (12 each for a window).
 template <class Shape>
 constexpr int QuadsAtOnce() {
-  constexpr int kRegisters = 112;
-  int best = 1;
-  for (int i = 2; i <= 5; ++i)
-    if (Shape::kHalfBlocks % i == 0 && i * 12 + Shape::kRows / 2 <= kRegisters) best = i;
-  return best;
+  constexpr int kRegisters = 112, kMost = 5;
+  const int fitting = (kRegisters - Shape::kSums) / 12, most = fitting < kMost ? fitting : kMost;
+  const int turns = (Shape::kHalfBlocks + most - 1) / most;
+  return (Shape::kHalfBlocks + turns - 1) / turns;
+}
+
+// The sum of the squares of kCount blocks from those of their quads, by both lanes of a row: the tree of
+// row_norm.cuh.
+template <int kCount>
+__device__ __forceinline__ float SumOfBlocks(float (&sums)[kCount]) {
+  static_assert((kCount & (kCount - 1)) == 0);
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) sums[i] = __fadd_rn(sums[i], __shfl_xor_sync(~0u, sums[i], 2));
+#pragma unroll
+  for (int count = kCount / 2; count > 0; count /= 2) {
+#pragma unroll
+    for (int i = 0; i < count; ++i) sums[i] = __fadd_rn(sums[2 * i], sums[2 * i + 1]);
+  }
+  return sums[0];
 }
 
 // Half of the rows of W, whose sums lie first; moves the others there. A loop, since instructions come from
-// memory too.
+// memory too. `squares`: the sum of the results' squares, if kSquares.
 template <class Shape, int kHalf, class Output>
 __device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Output& output,
                                              const WholeTile<Shape>& tile, const typename Output::Row& row,
                                              float scale, const float* constants,
-                                             float (&total)[Shape::kRows / 2]) {
+                                             float (&total)[Shape::kSums], float& squares) {
   constexpr int kPart = Shape::kParts == 2 ? kHalf : 0;
-  constexpr int kAtOnce = QuadsAtOnce<Shape>(), kSums = kAtOnce * 4;
+  constexpr int kAtOnce = QuadsAtOnce<Shape>(), kDone = kAtOnce * 4;
   const bool lives = output.Lives(row);
-  const int end = WholeTile<Shape>::PartRows(args);
+  const int end = min(tile.RowInPart(kHalf) + Shape::kHalfRows, WholeTile<Shape>::PartRows(args));
   int m = tile.RowInPart(kHalf) + threadIdx.x % 4 / 2 * kQuad;
   constants += kHalf * Shape::kHalfRows + threadIdx.x % 4 / 2 * kQuad;
 #pragma unroll 1
   for (int block = 0; block < Shape::kHalfBlocks; block += kAtOnce) {
     typename Output::Operands operands[kAtOnce];
+    float quads[kAtOnce] = {};  // sums of squares
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
       if (lives && m + i * kCore < end) output.template LoadRow<kPart>(row, m + i * kCore, operands[i]);
@@ -119,37 +142,70 @@ __device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Outp
     for (int i = 0; i < kAtOnce; ++i) {
       const float4 sum = QuadOfRow(total + i * 4);
       if (lives && m + i * kCore < end)
-        output.template ApplyRow<kPart>(row, m + i * kCore, sum, scale, constants + i * kCore, Shape::kRows,
-                                        operands[i]);
+        quads[i] = output.template ApplyRow<kPart>(row, m + i * kCore, sum, scale, constants + i * kCore,
+                                                   Shape::kRows, operands[i]);
+    }
+    if constexpr (Output::kSquares) {
+      static_assert(Shape::kHalfBlocks == kAtOnce || Shape::kHalfBlocks == 2 * kAtOnce);
+      const float sum = SumOfBlocks(quads);
+      squares = block == 0 ? sum : __fadd_rn(squares, sum);
     }
 #pragma unroll
-    for (int i = 0; i + kSums < Shape::kRows / 2; ++i) total[i] = total[i + kSums];
+    for (int i = 0; i + kDone < Shape::kSums; ++i) total[i] = total[i + kDone];
     m += kAtOnce * kCore;
     constants += kAtOnce * kCore;
   }
+}
+
+// The sum of squares of a tile's rows of W, a group, from those of its halves, which a warpgroup each may
+// hold.
+template <class Shape, class Output>
+__device__ __forceinline__ void CompleteSquares(const Output& output, const WholeRing<Shape>& ring, int m,
+                                                bool inside, const typename Output::Row& row, int column,
+                                                float (&squares)[2]) {
+  static_assert(Shape::kRows == kSquareGroupWidth);
+  if constexpr (!Shape::kSplitsX) {
+    hopper::NamedBarrier(kSquaresBarrier, Shape::kWorkers);  // the last tile's are read
+    if (threadIdx.x >= kGroupThreads) ring.Squares()[column] = squares[1];
+    hopper::NamedBarrier(kSquaresBarrier, Shape::kWorkers);
+    if (threadIdx.x >= kGroupThreads) return;
+    squares[1] = ring.Squares()[column];
+  }
+  if (inside && threadIdx.x % 4 < 2 && output.Lives(row))
+    output.StoreSquares(row, m, __fadd_rn(squares[0], squares[1]));
 }
 
 // What the multiplying warps do.
 template <class Shape, class Output>
 __device__ __forceinline__ void MultiplyTiles(const ProductArgs& args, const Output& output,
                                               const WholeRing<Shape>& ring, int rank) {
-  static_assert(Output::kScaled);
   using Tile = WholeTile<Shape>;
   RingPlace<Shape::kStages> at;
   RingPlace<2> inputs;
   const int count = Tile::Count(args);
   const Tile first(args, Tile::First(), rank);
-  const int column = CompletedColumn();
+  const int first_column = FirstColumnOfWarp<Shape>(), column = first_column + ColumnOfLane();
   const typename Output::Row row = output.RowAt(first.column0 + column, column < first.columns);
   WaitForPreviousKernel();
-  const float scale = CompletedScale(output.norm, first.column0, first.column0 + first.columns);
+  float scale = 1.0f;
+  if constexpr (Output::kScaled)
+    scale = CompletedScale(output.norm, first.column0 + first_column, first.column0 + first.columns);
+  const int group = threadIdx.x / kGroupThreads;
   for (int index = Tile::First(); index < count; index += Tile::Step(), inputs.Next()) {
     const Tile tile(args, index, rank);
-    float total[Shape::kRows / 2];
+    float total[Shape::kSums];
     MultiplyAll(args, ring, at, total);
     WaitBarrier(ring.inputs_full + inputs.stage, inputs.parity);
-    CompleteHalf<Shape, 0>(args, output, tile, row, scale, ring.Inputs(inputs.stage), total);
-    CompleteHalf<Shape, 1>(args, output, tile, row, scale, ring.Inputs(inputs.stage), total);
+    const float* const constants = ring.Inputs(inputs.stage);
+    float squares[2] = {};  // of the halves
+    if (Shape::kSplitsX || group == 0)
+      CompleteHalf<Shape, 0>(args, output, tile, row, scale, constants, total, squares[0]);
+    if (Shape::kSplitsX || group == 1)
+      CompleteHalf<Shape, 1>(args, output, tile, row, scale, constants, total, squares[1]);
+    if constexpr (Output::kSquares) {
+      const int m = tile.RowInPart(0);
+      CompleteSquares(output, ring, m, m < args.rows, row, column, squares);
+    }
     __syncwarp();
     if (threadIdx.x % 32 == 0) hopper::Arrive(ring.inputs_empty + inputs.stage);
   }

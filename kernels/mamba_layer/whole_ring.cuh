@@ -14,22 +14,28 @@
 namespace mambad::kernels {
 
 inline constexpr int kWholeBlocks = 2;     // of a cluster
-inline constexpr int kWholeColumns = 128;  // rows of x a tile, 64 a warpgroup
+inline constexpr int kWholeColumns = 128;  // the most rows of x a tile
 inline constexpr std::uint16_t kWholeMask = (1 << kWholeBlocks) - 1;
 
-// A block takes kRowsOfW rows of W by 128 rows of x. The blocks of a cluster share the rows of x or, where x
-// has more, those of W. Halves of a tile's rows of W are fetched apart: where the output has two parts, each
-// takes the same rows of its own part of W.
-template <int kRowsOfW, bool kSharesRowsOfX, class Output>
+// A block takes kRowsOfW rows of W by kRowsOfX rows of x, 64 or 128. The blocks of a cluster share the rows
+// of x or, where x has more than a tile, those of W. Halves of a tile's rows of W are fetched apart: where
+// the output has two parts, each takes the same rows of its own part of W.
+template <int kRowsOfW, int kRowsOfX, bool kSharesRowsOfX, class Output>
 struct WholeShape {
   static constexpr int kRows = kRowsOfW;
   static constexpr int kParts = Output::kParts;
   static constexpr bool kSharesX = kSharesRowsOfX;
-  static constexpr int kColumns = kWholeColumns;
+  static constexpr int kColumns = kRowsOfX;
 
   static constexpr int kHalfRows = kRows / 2;
   static constexpr int kHalfBlocks = kHalfRows / kCore;
   static_assert(kHalfBlocks * 2 * kCore == kRows);
+
+  // A warpgroup multiplies 64 rows of x: its own, or all of them by its half of the rows of W. What lies
+  // behind the last row of x is multiplied too.
+  static constexpr bool kSplitsX = kColumns == 128;
+  static_assert(kSplitsX || kColumns == 64);
+  static constexpr int kSums = (kSplitsX ? kRows : kHalfRows) / 2;  // a thread
 
   static constexpr int kWorkers = 256;                        // threads that multiply
   static constexpr int kFetchers = 64;                        // that fetch constants
@@ -40,10 +46,10 @@ struct WholeShape {
   // The constants of two tiles' rows of W.
   static constexpr int kInputFloats = Output::kConstants * kRows;
 
-  static constexpr int kBudget = 226 * 1024 - 2 * kInputFloats * 4;
+  static constexpr int kBudget = 226 * 1024 - (2 * kInputFloats + kColumns) * 4;
   static constexpr int kStages = kBudget / kStageBytes;
   static constexpr int kInputsAt = kStages * kStageBytes;
-  static constexpr int kBarriersAt = kInputsAt + 2 * kInputFloats * 4;
+  static constexpr int kBarriersAt = kInputsAt + (2 * kInputFloats + kColumns) * 4;
   static constexpr int kSharedBytes = kBarriersAt + (2 * kStages + 4) * 8;
   static_assert(kSharedBytes <= 227 * 1024);
 };
@@ -119,6 +125,8 @@ struct WholeRing {
   }
   __device__ unsigned char* X(int stage) const { return data + stage * Shape::kStageBytes; }
   __device__ unsigned char* Weights(int stage) const { return X(stage) + Shape::kXBytes; }
+  // Of each row of x: the sum of squares of one half of the tile.
+  __device__ float* Squares() const { return Inputs(2); }
   // (constants, rows of W of the tile)
   __device__ float* Inputs(int i) const {
     return reinterpret_cast<float*>(data + Shape::kInputsAt) + i * Shape::kInputFloats;
