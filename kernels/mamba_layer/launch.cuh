@@ -163,7 +163,7 @@ class LeastTime {
 
 // A round takes as long as what a block reads of L2. Tiles as LaunchWhole has them.
 inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
-  constexpr int kLeastRows = 65, kColumns = kWholeColumns, kPair = kColumns * kWholeBlocks;
+  constexpr int kLeastRows = 33, kColumns = kWholeColumns, kPair = kColumns * kWholeBlocks;
   LeastTime least(70);
   if (rows < kLeastRows) return least.best();
   const auto tiles = [&](int tile) { return (weight.rows + tile - 1) / tile; };
@@ -173,7 +173,7 @@ inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
     return least.best();
   }
   const int columns = rows <= kColumns / 2 ? kColumns / 2 : kColumns;
-  for (const int tile : {64, 80, 128}) {
+  for (const int tile : {32, 64, 80, 128}) {
     if (tile == 32 && columns < kColumns) continue;
     least.Try({tile, columns, true}, (tiles(tile) + 1) / 2, tile + columns / 2);
   }

@@ -1,4 +1,4 @@
-// y = x W^T for more than 64 rows of x, all of K in a block: tiles of W and x that fall evenly to the
+// y = x W^T for more than 32 rows of x, all of K in a block: tiles of W and x that fall evenly to the
 // multiprocessors, one block each, so that operands stream without a pause; while a tile is completed the
 // ring fills with the next. wgmma with the rows of x on its M side, those of W on its N side. The sums of
 // the segments of K are added in ascending order.
