@@ -229,10 +229,12 @@ class DecodeModel {
     return exec;
   }
 
+  // What was copied to the pool may still be under way: a copy from pageable memory ends before its last
+  // bytes have arrived, and this stream waits for no other.
   void SetRows(const std::vector<std::int32_t>& tokens, const std::vector<std::int32_t>& slots) {
     CUDA_OK(cudaMemcpyAsync(tokens_, tokens.data(), tokens.size() * 4, cudaMemcpyHostToDevice, stream_));
     CUDA_OK(cudaMemcpyAsync(slot_index_, slots.data(), slots.size() * 4, cudaMemcpyHostToDevice, stream_));
-    CUDA_OK(cudaStreamSynchronize(stream_));
+    CUDA_OK(cudaDeviceSynchronize());
   }
   void RandomPool() {
     FillFloats<<<1024, 256, 0, stream_>>>(pool_, slot_floats_ * slots_, 99, -0.5f, 0.5f);
