@@ -42,9 +42,16 @@ def names(lines):
 
 
 def ticks(low, high):
-    """Powers of ten and their double and half from low to high."""
-    marks = [m * 10.0**e for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1) for m in (1, 2, 5)]
+    """Powers of ten, and their double and half where they are few, from low to high."""
+    steps = (1, 2, 5) if high / low < 1000 else (1,)
+    marks = [m * 10.0**e for e in range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1) for m in steps]
     return [mark for mark in marks if low <= mark * 1.0001 and mark <= high * 1.0001]
+
+
+def even_ticks(high):
+    """From zero to high: about six multiples of 1, 2 or 5 times a power of ten."""
+    step = next(m * 10.0**e for e in range(-9, 12) for m in (1, 2, 5) if high / (m * 10.0**e) <= 7)
+    return [step * i for i in range(int(high / step) + 1)]
 
 
 def svg(title, x_label, y_label, lines, flat):
@@ -70,10 +77,10 @@ def svg(title, x_label, y_label, lines, flat):
         x = at_x(mark)
         out.append(f'<path d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#ddd"/>'
                    f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{mark:,.10g}</text>')
-    for mark in [y_high * i / 6 for i in range(7)] if flat else ticks(y_low, y_high):
+    for mark in even_ticks(y_high) if flat else ticks(y_low, y_high):
         y = at_y(mark)
         out.append(f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>'
-                   f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{f"{mark:.3g}" if flat else f"{mark:,.10g}"}</text>')
+                   f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{mark:,.10g}</text>')
     for i, (name, points) in enumerate(lines.items()):
         color = COLORS[i % len(COLORS)]
         path = " ".join(f"{at_x(x):.1f},{at_y(y):.1f}" for x, y in sorted(points))
