@@ -46,8 +46,8 @@ struct PromptProduct {
   static constexpr int kSharedBytes = kStages * kStageBytes + 1024 + 2 * kStages * 8;
 };
 
-// What a cluster takes. Tiles are taken by groups of token pairs whose activations stay in L2 while all the
-// weights pass; within a group tokens run fastest, so that the clusters running together share weights.
+// What a cluster takes. Tiles are taken by groups of 16 token tiles whose activations stay in L2 while all
+// the weights pass; within a group tokens run fastest, so that the clusters running together share weights.
 template <class Product>
 struct ClusterTile {
   static constexpr int kGroupWidth = 16 / Product::kClusterTokens;

@@ -3,6 +3,8 @@
 //   kScaled                    whether results are multiplied by the row's norm scale
 //   kFolds                     whether x_proj is folded in (x_proj_fold.h): it then has `folded`, and Apply
 //                              leaves bf16 results at `quad` too
+//   kSquares                   whether it leaves sums of the results' squares, of kSquareGroupWidth channels
+//                              where a whole tile is completed
 //   norm                       where that scale comes from
 //   Constants                  what Apply needs of the model
 //   Operands                   what Apply needs of the row

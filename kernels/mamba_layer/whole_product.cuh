@@ -126,8 +126,9 @@ __device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Outp
                                              float (&total)[Shape::kSums], float& squares) {
   constexpr int kPart = Shape::kParts == 2 ? kHalf : 0;
   constexpr int kAtOnce = QuadsAtOnce<Shape>(), kDone = kAtOnce * 4;
+  static_assert(Shape::kHalfBlocks % kAtOnce == 0);  // or the other half's sums would be moved too far
   const bool lives = output.Lives(row);
-  const int end = min(tile.RowInPart(kHalf) + Shape::kHalfRows, WholeTile<Shape>::PartRows(args));
+  const int end = WholeTile<Shape>::PartRows(args);
   int m = tile.RowInPart(kHalf) + threadIdx.x % 4 / 2 * kQuad;
   constants += kHalf * Shape::kHalfRows + threadIdx.x % 4 / 2 * kQuad;
 #pragma unroll 1
@@ -273,7 +274,7 @@ __device__ __forceinline__ void FeedRing(const ProductArgs& args, const Output& 
       if (ElectOneLane()) FeedTiles(args, ring, rank, x, 0);
     } else {
       if (warp == 2) {
-        hopper::NamedBarrier(kAheadBarrier, 64);  // the ring's first weights come first
+        hopper::NamedBarrier(kAheadBarrier, 64);  // weights that are fetched ahead come first
         output.PrefetchSlots(args.columns, blockIdx.x * 32 + threadIdx.x % 32, gridDim.x * 32);
       }
       FetchInputs(args, output, ring, rank);

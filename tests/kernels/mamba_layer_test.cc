@@ -49,13 +49,20 @@ struct Case {
   const char* name;
   MambaLayerShape shape;
   bool biases = false;
+  std::int32_t many_rows = 0;  // a step of them too
 };
 
 const Case kCases[] = {
-    {"small", {128, 256, 16, 4, 8}},          {"biases", {192, 320, 16, 4, 12}, true},
-    {"falcon", {128, 256, 16, 4, 24, 1e-6f}}, {"n8 k3 r7", {128, 192, 8, 3, 7}},
-    {"n32 k2", {64, 128, 32, 2, 70}},         {"falcon 7b", {64, 8192, 16, 4, 256, 1e-6f}},
-    {"whole", {192, 3136, 16, 4, 12}},  // wide enough for the whole product, its last tiles cut
+    {"small", {128, 256, 16, 4, 8}},
+    {"biases", {192, 320, 16, 4, 12}, true},
+    {"falcon", {128, 256, 16, 4, 24, 1e-6f}},
+    {"n8 k3 r7", {128, 192, 8, 3, 7}},
+    {"n32 k2", {64, 128, 32, 2, 70}},
+    {"falcon 7b", {64, 8192, 16, 4, 256, 1e-6f}},
+    // Wide enough for the whole product, its last tiles cut: in_proj's, and with 384 rows a cluster whose
+    // second block has none; out_proj's, by 64 rows of x and with 512 by 128, and half a group of squares.
+    {"whole", {192, 3136, 16, 4, 12}, false, 384},
+    {"groups", {2240, 64, 16, 4, 4}, true, 512},
 };
 
 class MambaLayerTest : public testing::TestWithParam<Case> {
@@ -294,6 +301,7 @@ TEST_P(MambaLayerTest, ADecodeStepIsThatOfTheReferenceAndWritesNothingElse) {
     SCOPED_TRACE(rows);
     RunStep(rows);
   }
+  if (GetParam().many_rows > 0) RunStep(GetParam().many_rows);
 }
 
 TEST_P(MambaLayerTest, APromptPassIsThatOfTheReferenceAndWritesNothingElse) {
