@@ -265,6 +265,7 @@ absl::Status OracleModel::ForwardParts(const Batch& batch, const StateView& view
   ++forwards_;
   MAMBAD_CHECK(steps_.empty());
   if (Fails()) return absl::InternalError("the oracle was told to fail");
+  MAMBAD_RETURN_IF_ERROR(stream_->Synchronize());  // a device that has failed took the slots away
   const bool resumes = first > 0;
   Check(batch, view, resumes);
   for (size_t c = 0; c < batch.chunk_wide.size(); ++c)
@@ -315,6 +316,7 @@ absl::Status OracleModel::Collect(std::vector<LogitsResult>* results) {
 }
 
 absl::Status OracleModel::RunStep(LaunchedStep* step) {
+  MAMBAD_RETURN_IF_ERROR(stream_->Synchronize());  // as ForwardParts
   const Batch& from = step->batch;
   Batch rows;  // those that are not retired
   std::deque<SamplingRow> sampling;
