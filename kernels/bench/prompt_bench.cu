@@ -515,7 +515,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (mode != "time") {
-    const bool same = CompareProducts(1000) & CompareProducts(100);
+    const bool same = CompareProducts(1000) & CompareProducts(100) & CompareProducts(60) & CompareProducts(20);
     if (!Check() || !same) return 1;
   }
   if (mode == "check") return 0;

@@ -17,6 +17,7 @@ struct LinearPromptShape {
   const __nv_bfloat16* w;      // core matrices
   std::int64_t token_blocks;   // of 8, of x
   std::int32_t token_tiles;    // of kTokenTile
+  std::int32_t live_blocks;    // of token_blocks, those that have tokens
   std::int32_t slabs;          // of 64 along k
   std::int32_t row_blocks;     // of 8, of w
   std::int32_t column_tiles;   // over M

@@ -24,7 +24,10 @@ enum class PromptShared { kWeights, kActivations };
 
 // kBlocks: how many blocks share a multiprocessor. One, with a deep ring, is best for a long K; with a short
 // K the epilogue counts most, and another block's product hides it.
-template <int kColumns, int kTokenTiles, PromptShared kSharedOperand, int kBlocks>
+// kBlocksOfTile: token blocks of a tile. Fewer than all, where a pass has no more, leave the ring more
+// stages: the way of a stage from its request to its release, by their number, is what a step takes then.
+template <int kColumns, int kTokenTiles, PromptShared kSharedOperand, int kBlocks,
+          int kBlocksOfTile = kTokenTile / 8>
 struct PromptProduct {
   static constexpr int kCols = kColumns;
   static constexpr int kTiles = kTokenTiles;
@@ -38,7 +41,9 @@ struct PromptProduct {
   static constexpr bool kMoveRegisters = kTiles == 2;
   static constexpr int kThreads = 2 * 128 + (kMoveRegisters ? 128 : 64);
   static constexpr int kSlabBlockBytes = 8 * 64 * 2;  // 8 rows of a slab
-  static constexpr int kXTileBytes = kTokenTile / 8 * kSlabBlockBytes;
+  static constexpr int kTokenBlocks = kBlocksOfTile;
+  static constexpr int kGroups = kTokenBlocks > 8 ? 2 : 1;  // warpgroups that multiply, 64 tokens each
+  static constexpr int kXTileBytes = kTokenBlocks * kSlabBlockBytes;
   static constexpr int kXBytes = kTiles * kXTileBytes;
   static constexpr int kWBytes = kCols / 8 * kSlabBlockBytes;
   static constexpr int kStageBytes = kXBytes + kWBytes;
@@ -97,8 +102,8 @@ struct LinearRing {
   }
   __device__ void Init() const {
     for (int i = 0; i < Stages::kStages; ++i) {
-      InitBarrier(full + i, 2);                    // the two feeders
-      InitBarrier(empty + i, kClusterBlocks * 8);  // every multiplying warp of the cluster
+      InitBarrier(full + i, 2);                                      // the two feeders
+      InitBarrier(empty + i, kClusterBlocks * 4 * Stages::kGroups);  // every multiplying warp of the cluster
     }
     FenceBarrierInit();
   }
@@ -136,7 +141,7 @@ struct StageCopies {
   __device__ void FetchX(int stage, const ClusterTile<Product>& tile, int step) const {
     constexpr bool kShared = Product::kSharesX;
     static_assert(kShared || Product::kTiles == 1);
-    constexpr int kCount = Product::kTiles * (kTokenTile / 8) / (kShared ? kClusterBlocks : 1);
+    constexpr int kCount = Product::kTiles * Product::kTokenBlocks / (kShared ? kClusterBlocks : 1);
     ArriveExpectBytes(ring.full + stage, Stages::kXBytes);
     const int part = kShared ? rank * kCount : 0;
     const int block =
@@ -246,7 +251,7 @@ __device__ __forceinline__ void MultiplyTiles(const LinearPromptShape& shape, co
       }
     }
     float sum[kTiles][kCols / 2];
-    MultiplySegment(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
+    if (group < Product::kGroups) MultiplySegment(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
     // Not before: blocks placed earlier would crowd on the multiprocessors that are free first.
     if (index + static_cast<int>(gridDim.x) / kClusterBlocks >= tiles) AllowNextKernel();
     const std::uint32_t token =

@@ -53,6 +53,7 @@ inline LinearPromptShape MakeLinearPromptShape(const CoreMatrices& w, const void
   shape.w = static_cast<const __nv_bfloat16*>(w.data);
   shape.token_blocks = PaddedTokens(tokens) / 8;
   shape.token_tiles = static_cast<std::int32_t>(PaddedTokens(tokens) / kTokenTile);
+  shape.live_blocks = static_cast<std::int32_t>((tokens + 7) / 8);
   shape.slabs = static_cast<std::int32_t>(w.slabs());
   shape.row_blocks = static_cast<std::int32_t>(w.row_blocks());
   shape.segment_slabs = (shape.slabs + segments - 1) / segments;
@@ -77,6 +78,10 @@ cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearP
     return LaunchLinearPromptHopper<PromptProduct<kCols, kTiles, kShared, 1>>(stream, shape, w, epilogue,
                                                                               clusters);
   };
+  const auto launch_few = [&]<int kCols, int kBlocksOfTile>() {
+    return LaunchLinearPromptHopper<PromptProduct<kCols, 1, PromptShared::kActivations, 1, kBlocksOfTile>>(
+        stream, shape, w, epilogue, clusters);
+  };
   constexpr auto kW = PromptShared::kWeights, kX = PromptShared::kActivations;
   if (tile.shares_x()) {
     switch (tile.tiles * 1000 + tile.columns) {
@@ -89,8 +94,12 @@ cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearP
       case 1096:
         return launch.template operator()<1, 96, kX>();
       case 1064:
+        if (shape.live_blocks <= 4) return launch_few.template operator()<64, 4>();
+        if (shape.live_blocks <= 8) return launch_few.template operator()<64, 8>();
         return launch.template operator()<1, 64, kX>();
       default:
+        if (shape.live_blocks <= 4) return launch_few.template operator()<32, 4>();
+        if (shape.live_blocks <= 8) return launch_few.template operator()<32, 8>();
         return launch.template operator()<1, 32, kX>();
     }
   }
