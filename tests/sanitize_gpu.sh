@@ -22,7 +22,9 @@ check() {
 
 failed=0
 for tool in "$@"; do
-  check "$tool" mamba_layer_test '*biases:*falcon:*n32k2'
+  layers='*biases:*falcon:*n32k2'
+  [ "$tool" != memcheck ] || layers="$layers:*groups"
+  check "$tool" mamba_layer_test "$layers"
   # Their memory is pinned on the host, which initcheck does not watch.
   [ "$tool" = initcheck ] || check "$tool" gpu_ops_test '*'
 done
