@@ -90,32 +90,30 @@ struct ClusterTile {
 
 template <class Product>
 struct LinearRing {
-  using Stages = Product;
   char* data;
   std::uint64_t* full;
   std::uint64_t* empty;
 
   __device__ explicit LinearRing(char* shared) {
     data = shared + (1024 - SharedAddress(shared) % 1024) % 1024;
-    full = reinterpret_cast<std::uint64_t*>(data + Stages::kStages * Stages::kStageBytes);
-    empty = full + Stages::kStages;
+    full = reinterpret_cast<std::uint64_t*>(data + Product::kStages * Product::kStageBytes);
+    empty = full + Product::kStages;
   }
   __device__ void Init() const {
-    for (int i = 0; i < Stages::kStages; ++i) {
-      InitBarrier(full + i, 2);                                      // the two feeders
-      InitBarrier(empty + i, kClusterBlocks * 4 * Stages::kGroups);  // every multiplying warp of the cluster
+    for (int i = 0; i < Product::kStages; ++i) {
+      InitBarrier(full + i, 2);                                       // the two feeders
+      InitBarrier(empty + i, kClusterBlocks * 4 * Product::kGroups);  // every multiplying warp of the cluster
     }
     FenceBarrierInit();
   }
-  __device__ char* X(int stage) const { return data + stage * Stages::kStageBytes; }
-  __device__ char* W(int stage) const { return X(stage) + Stages::kXBytes; }
+  __device__ char* X(int stage) const { return data + stage * Product::kStageBytes; }
+  __device__ char* W(int stage) const { return X(stage) + Product::kXBytes; }
 };
 
 // The copies that fill a stage. A tile past the end repeats the last one and is not stored, and so do rows
 // past the padded weight.
 template <class Product>
 struct StageCopies {
-  using Stages = Product;
   static constexpr std::uint16_t kBoth = (1 << kClusterBlocks) - 1;
   const LinearPromptShape& shape;
   const LinearRing<Product>& ring;
@@ -124,17 +122,17 @@ struct StageCopies {
   __device__ void FetchW(int stage, const ClusterTile<Product>& tile, int step) const {
     constexpr bool kShared = !Product::kSharesX;
     constexpr int kCount = Product::kCols / 8 / (kShared ? kClusterBlocks : 1);
-    ArriveExpectBytes(ring.full + stage, Stages::kWBytes);
+    ArriveExpectBytes(ring.full + stage, Product::kWBytes);
     const int slab = tile.segment * shape.segment_slabs + step;
     const int part = kShared ? rank * kCount : 0;
     const int first = tile.ColumnTile(rank) * (Product::kCols / 8) + part;
-    char* const to = ring.W(stage) + part * Stages::kSlabBlockBytes;
+    char* const to = ring.W(stage) + part * Product::kSlabBlockBytes;
     // At most two pieces: they may reach over the end of a tile of the weight.
     for (int done = 0; done < kCount;) {
       const int count = min(kCount - done, kTileBlocks - (first + done) % kTileBlocks);
       const int block = min(first + done, shape.row_blocks - count);
-      Copy<kShared>(to + done * Stages::kSlabBlockBytes, shape.W(block, slab),
-                    count * Stages::kSlabBlockBytes, stage);
+      Copy<kShared>(to + done * Product::kSlabBlockBytes, shape.W(block, slab),
+                    count * Product::kSlabBlockBytes, stage);
       done += count;
     }
   }
@@ -142,13 +140,13 @@ struct StageCopies {
     constexpr bool kShared = Product::kSharesX;
     static_assert(kShared || Product::kTiles == 1);
     constexpr int kCount = Product::kTiles * Product::kTokenBlocks / (kShared ? kClusterBlocks : 1);
-    ArriveExpectBytes(ring.full + stage, Stages::kXBytes);
+    ArriveExpectBytes(ring.full + stage, Product::kXBytes);
     const int part = kShared ? rank * kCount : 0;
     const int block =
         min(tile.TokenTile(rank) * (kTokenTile / 8) + part, shape.token_tiles * (kTokenTile / 8) - kCount);
     const std::int64_t slab = tile.segment * shape.segment_slabs + step;
-    Copy<kShared>(ring.X(stage) + part * Stages::kSlabBlockBytes,
-                  shape.x + (slab * shape.token_blocks + block) * 512, kCount * Stages::kSlabBlockBytes,
+    Copy<kShared>(ring.X(stage) + part * Product::kSlabBlockBytes,
+                  shape.x + (slab * shape.token_blocks + block) * 512, kCount * Product::kSlabBlockBytes,
                   stage);
   }
 
