@@ -12,7 +12,7 @@
 // A model may also run ahead of the host: Launch enqueues a decode step and Collect waits for the oldest one,
 // so that the host delivers the tokens of one step while the next runs.
 //
-// Threads: Forward, Launch and Collect belong to one thread; the rest may be called from any.
+// Threads: Forward, ForwardParts, Launch and Collect belong to one thread; the rest may be called from any.
 // Errors: INVALID_ARGUMENT for a token, slot or offset out of range (nothing was run); anything else means
 // that the
 //   device failed. A non-finite row is no error: its LogitsResult says finite = false.
