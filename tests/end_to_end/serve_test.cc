@@ -38,11 +38,13 @@ v1::GenerateRequest Request(uint32_t tokens) {
 class OpenStream {
  public:
   OpenStream(const std::string& address, uint32_t tokens)
-      : stub_(
-            v1::GenerationService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))),
-        reader_(stub_->StreamGenerate(&context_, Request(tokens))) {
+      : stub_(v1::GenerationService::NewStub(
+            grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {
+    context_.set_wait_for_ready(true);  // gRPC 1.51's first connection fails now and then
+    reader_ = stub_->StreamGenerate(&context_, Request(tokens));
     v1::StreamGenerateResponse response;
     started_ = reader_->Read(&response) && response.has_started();
+    if (!started_) ADD_FAILURE() << reader_->Finish().error_message();
   }
 
   bool started() const { return started_; }
