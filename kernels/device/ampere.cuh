@@ -5,9 +5,11 @@
 
 #include <cstdint>
 
-#include "kernels/device/hopper.cuh"
-
 namespace mambad::kernels {
+
+__device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
+  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
+}
 
 // cp.async: 16 bytes from global (L2) to shared memory.
 __device__ __forceinline__ void AsyncCopy16(void* to, const void* from) {

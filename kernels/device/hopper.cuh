@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/device/ampere.cuh"
 #include "kernels/device/random_delay.cuh"
 
 namespace mambad::kernels {
@@ -26,10 +27,6 @@ __device__ __forceinline__ void AllowNextKernel() {
   asm volatile("griddepcontrol.launch_dependents;");
   DelayAtRandom<DelayAt::kAfterAllow, 1>();
 #endif
-}
-
-__device__ __forceinline__ std::uint32_t SharedAddress(const void* p) {
-  return static_cast<std::uint32_t>(__cvta_generic_to_shared(p));
 }
 
 __device__ __forceinline__ void InitBarrier(std::uint64_t* barrier, int arrivals) {
