@@ -4,6 +4,12 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
+#include <iterator>
+#include <utility>
+
+#include "kernels/base/check.h"
+
 namespace mambad::kernels {
 
 struct LaunchShape {
@@ -42,6 +48,19 @@ cudaError_t LaunchKernel(cudaStream_t stream, void (*kernel)(Parameters...), con
   config.attrs = attributes;
   config.numAttrs = count;
   return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// launch.operator()<kList[i]>() for the element that equals `value`: a kernel for each of a list of shapes,
+// which then stands in one place. REQUIRES: there is one.
+template <const auto& kList, class Value, class Launch>
+auto WithListed(const Value& value, const Launch& launch) {
+  decltype(launch.template operator()<kList[0]>()) result = {};
+  const auto try_each = [&]<std::size_t... kIndex>(std::index_sequence<kIndex...>) {
+    return ((value == kList[kIndex] && (result = launch.template operator()<kList[kIndex]>(), true)) || ...);
+  };
+  const bool listed = try_each(std::make_index_sequence<std::size(kList)>());
+  MAMBAD_CHECK(listed);
+  return result;
 }
 
 // Of the current device, 0 when it cannot be asked.

@@ -18,6 +18,7 @@ struct PromptTile {
   int tiles, columns;
   PromptShared shared;
 
+  bool operator==(const PromptTile&) const = default;
   constexpr bool shares_x() const { return shared == PromptShared::kActivations; }
   // Of a cluster.
   constexpr int cluster_tiles() const { return shares_x() ? tiles : tiles * kClusterBlocks; }
@@ -74,47 +75,17 @@ cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shap
 template <class Epilogue>
 cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearPromptShape& shape,
                              const CoreMatrices& w, const Epilogue& epilogue, int clusters) {
-  const auto launch = [&]<int kTiles, int kCols, PromptShared kShared>() {
-    return LaunchLinearPromptHopper<PromptProduct<kCols, kTiles, kShared, 1>>(stream, shape, w, epilogue,
-                                                                              clusters);
-  };
-  const auto launch_few = [&]<int kCols, int kBlocksOfTile>() {
-    return LaunchLinearPromptHopper<PromptProduct<kCols, 1, PromptShared::kActivations, 1, kBlocksOfTile>>(
-        stream, shape, w, epilogue, clusters);
-  };
-  constexpr auto kW = PromptShared::kWeights, kX = PromptShared::kActivations;
-  if (tile.shares_x()) {
-    switch (tile.tiles * 1000 + tile.columns) {
-      case 2192:
-        return launch.template operator()<2, 192, kX>();
-      case 2160:
-        return launch.template operator()<2, 160, kX>();
-      case 2128:
-        return launch.template operator()<2, 128, kX>();
-      case 1096:
-        return launch.template operator()<1, 96, kX>();
-      case 1064:
-        if (shape.live_blocks <= 4) return launch_few.template operator()<64, 4>();
-        if (shape.live_blocks <= 8) return launch_few.template operator()<64, 8>();
-        return launch.template operator()<1, 64, kX>();
-      default:
-        if (shape.live_blocks <= 4) return launch_few.template operator()<32, 4>();
-        if (shape.live_blocks <= 8) return launch_few.template operator()<32, 8>();
-        return launch.template operator()<1, 32, kX>();
+  return WithListed<kPromptTiles>(tile, [&]<PromptTile kTile>() {
+    const auto launch = [&]<int kBlocksOfTile>() {
+      using Product = PromptProduct<kTile.columns, kTile.tiles, kTile.shared, 1, kBlocksOfTile>;
+      return LaunchLinearPromptHopper<Product>(stream, shape, w, epilogue, clusters);
+    };
+    if constexpr (kTile.shares_x() && kTile.columns <= 64) {  // those that passes of few tokens take
+      if (shape.live_blocks <= 4) return launch.template operator()<4>();
+      if (shape.live_blocks <= 8) return launch.template operator()<8>();
     }
-  }
-  switch (tile.columns) {
-    case 256:
-      return launch.template operator()<1, 256, kW>();
-    case 192:
-      return launch.template operator()<1, 192, kW>();
-    case 160:
-      return launch.template operator()<1, 160, kW>();
-    case 128:
-      return launch.template operator()<1, 128, kW>();
-    default:
-      return launch.template operator()<1, 96, kW>();
-  }
+    return launch.template operator()<kTokenTile / 8>();
+  });
 }
 
 template <class Epilogue>

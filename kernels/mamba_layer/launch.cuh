@@ -5,7 +5,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <initializer_list>
 
 #include "kernels/device/launch.cuh"
 #include "kernels/mamba_layer/narrow_product.cuh"
@@ -141,7 +140,17 @@ struct WholeTileChoice {
   int rows;
   int columns;
   bool shares_x;
+
+  bool operator==(const WholeTileChoice&) const = default;
 };
+inline constexpr WholeTileChoice kWholeTiles[] = {
+    {96, kWholeColumns, false},    {128, kWholeColumns, false},   {160, kWholeColumns, false},
+    {32, kWholeColumns, true},     {64, kWholeColumns, true},     {80, kWholeColumns, true},
+    {128, kWholeColumns, true},    {64, kWholeColumns / 2, true}, {80, kWholeColumns / 2, true},
+    {128, kWholeColumns / 2, true}};
+// For an output that sums squares of groups: a tile has one.
+inline constexpr WholeTileChoice kGroupTiles[] = {{kSquareGroupWidth, kWholeColumns / 2, false},
+                                                  {kSquareGroupWidth, kWholeColumns, false}};
 
 // Keeps the tile that takes least time: whole rounds of the clusters, each as long as `round`.
 class LeastTime {
@@ -161,34 +170,32 @@ class LeastTime {
   WholeTileChoice best_ = {};
 };
 
-// A round takes as long as what a block reads of L2. Tiles as LaunchWhole has them.
+// Of kWholeTiles. A round takes as long as what a block reads of L2.
 inline WholeTileChoice ChooseWholeTile(const PackedWeight& weight, int rows) {
-  constexpr int kLeastRows = 33, kColumns = kWholeColumns, kPair = kColumns * kWholeBlocks;
+  constexpr int kLeastRows = 33, kPair = kWholeColumns * kWholeBlocks;
   LeastTime least(70);
   if (rows < kLeastRows) return least.best();
-  const auto tiles = [&](int tile) { return (weight.rows + tile - 1) / tile; };
-  if (rows > kColumns) {
-    for (const int tile : {96, 128, 160})
-      least.Try({tile, kColumns, false}, tiles(tile) * ((rows + kPair - 1) / kPair), kColumns + tile / 2);
-    return least.best();
-  }
-  const int columns = rows <= kColumns / 2 ? kColumns / 2 : kColumns;
-  for (const int tile : {32, 64, 80, 128}) {
-    if (tile == 32 && columns < kColumns) continue;
-    least.Try({tile, columns, true}, (tiles(tile) + 1) / 2, tile + columns / 2);
+  const bool shares_x = rows <= kWholeColumns;
+  const int columns = rows <= kWholeColumns / 2 ? kWholeColumns / 2 : kWholeColumns;
+  for (const WholeTileChoice& tile : kWholeTiles) {
+    if (tile.shares_x != shares_x || tile.columns != columns) continue;
+    const int tiles = (weight.rows + tile.rows - 1) / tile.rows;
+    if (shares_x) {
+      least.Try(tile, (tiles + 1) / 2, tile.rows + columns / 2);
+    } else {
+      least.Try(tile, tiles * ((rows + kPair - 1) / kPair), columns + tile.rows / 2);
+    }
   }
   return least.best();
 }
 
-// The same for an output that sums squares of groups: a tile has one. What the wide product reads and sends
-// between blocks is worth as many idle multiprocessors.
+// Of kGroupTiles. What the wide product reads and sends between blocks is worth as many idle multiprocessors.
 inline WholeTileChoice ChooseGroupTile(const PackedWeight& weight, int rows) {
-  constexpr int kRows = kSquareGroupWidth;
   LeastTime least(45);
   if (rows <= kWholeColumns) return least.best();
-  for (const int columns : {kWholeColumns / 2, kWholeColumns}) {
-    const int pair = columns * kWholeBlocks;
-    least.Try({kRows, columns, false}, weight.tiles() * ((rows + pair - 1) / pair), columns + kRows);
+  for (const WholeTileChoice& tile : kGroupTiles) {
+    const int pair = tile.columns * kWholeBlocks;
+    least.Try(tile, weight.tiles() * ((rows + pair - 1) / pair), tile.columns + tile.rows);
   }
   return least.best();
 }
@@ -207,27 +214,16 @@ const char* LaunchWholeTiles(void* stream, const ProductArgs& args, const Output
                 args, output);
 }
 
-template <int kColumns, class Output>
-const char* LaunchSharingX(void* stream, int tile_rows, const ProductArgs& args, const Output& output) {
-  if (tile_rows == 64) return LaunchWholeTiles<64, kColumns, true>(stream, args, output);
-  if (tile_rows == 80) return LaunchWholeTiles<80, kColumns, true>(stream, args, output);
-  return LaunchWholeTiles<128, kColumns, true>(stream, args, output);
-}
-
 template <class Output>
 const char* LaunchWhole(void* stream, const WholeTileChoice& tile, const ProductArgs& args,
                         const Output& output) {
-  constexpr int kMost = kWholeColumns, kHalf = kWholeColumns / 2;
+  const auto launch = [&]<WholeTileChoice kTile>() {
+    return LaunchWholeTiles<kTile.rows, kTile.columns, kTile.shares_x>(stream, args, output);
+  };
   if constexpr (Output::kSquares) {
-    if (tile.columns == kHalf) return LaunchWholeTiles<kSquareGroupWidth, kHalf, false>(stream, args, output);
-    return LaunchWholeTiles<kSquareGroupWidth, kMost, false>(stream, args, output);
+    return WithListed<kGroupTiles>(tile, launch);
   } else {
-    if (tile.shares_x && tile.columns == kHalf) return LaunchSharingX<kHalf>(stream, tile.rows, args, output);
-    if (tile.rows == 32) return LaunchWholeTiles<32, kMost, true>(stream, args, output);
-    if (tile.shares_x) return LaunchSharingX<kMost>(stream, tile.rows, args, output);
-    if (tile.rows == 96) return LaunchWholeTiles<96, kMost, false>(stream, args, output);
-    if (tile.rows == 128) return LaunchWholeTiles<128, kMost, false>(stream, args, output);
-    return LaunchWholeTiles<160, kMost, false>(stream, args, output);
+    return WithListed<kWholeTiles>(tile, launch);
   }
 }
 
