@@ -37,8 +37,9 @@ void Block::PlaceState(const StateLayout& layout) {
   prefill_views_ = step_views_;
   for (size_t i = 0; i < prefill_views_.size(); ++i) {
     const StateTensor& tensor = layout.tensors[i];
-    if (tensor.narrow())
-      prefill_views_[i].layer_offset_bytes = static_cast<int64_t>(layer_ * tensor.wide_layer_stride);
+    if (!tensor.narrow()) continue;
+    prefill_views_[i].layer_offset_bytes = static_cast<int64_t>(layer_ * tensor.wide_layer_stride);
+    prefill_views_[i].dtype = kernels::DType::kF32;
   }
 }
 
@@ -53,12 +54,11 @@ std::span<const kernels::SlotView> Block::StepViews(const StateView& state) {
 
 std::span<const kernels::SlotView> Block::PrefillViews(const StateView& state) {
   for (size_t i = 0; i < prefill_views_.size(); ++i) {
-    const bool wide = step_views_[i].dtype != kernels::DType::kF32;
     kernels::SlotView& view = prefill_views_[i];
+    const bool wide = view.dtype != step_views_[i].dtype;
     view.base = wide ? state.wide_base : state.base;
     view.slot_stride_bytes = static_cast<int64_t>(wide ? state.wide_stride : state.stride);
     view.slots = wide ? state.wide_slots : state.slots;
-    view.dtype = kernels::DType::kF32;
   }
   return prefill_views_;
 }

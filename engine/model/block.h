@@ -39,7 +39,7 @@ class Block {
   const Mixer& mixer() const { return *mixer_; }
 
   absl::Status Bind(WeightLoader& loader);
-  // Once the layout of the whole slot is known.
+  // Once the layout of the whole slot is known; again if it changes.
   void PlaceState(const StateLayout& layout);
 
   // The fused path of a GPU; null: there is none for this mixer and device. The calls come without norm and

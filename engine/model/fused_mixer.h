@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "engine/model/mixer.h"
@@ -24,7 +25,7 @@ struct FusedStepCall {
   const int32_t* slot_index = nullptr;       // (rows), kNoSlot where the bucket is not full
   float norm_epsilon = 0;                    // of this block's norm
   const float* next_norm_weight = nullptr;   // (M): of the next block, in the last one of the final norm
-  std::span<const kernels::SlotView> state;  // as MixerCall
+  std::span<const kernels::SlotView> state;  // as MixerCall, of FusedState()
   kernels::SlotView last_hidden;             // (M) per slot: the last block's; base null in the others
 };
 
@@ -45,6 +46,8 @@ class FusedMixer {
  public:
   virtual ~FusedMixer() = default;
 
+  // Takes the place of State(): the same tensors in the same order.
+  virtual std::vector<StateSpec> FusedState() const = 0;
   virtual kernels::StepWidths FusedWidths() const = 0;
   virtual absl::Status FusedStep(const FusedStepCall& call) = 0;
   virtual size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const = 0;

@@ -121,6 +121,10 @@ absl::Status MixerModel::Bind(ModelPlan plan, WeightSource& weights, WeightPreci
   }
   blocks_ = std::move(plan.blocks);
   for (Block& block : blocks_) MAMBAD_RETURN_IF_ERROR(block.Bind(loader));
+  if (FusedStack::OfferedBy(blocks_)) {
+    state_layout_ = BuildStateLayout(blocks_.front().fused()->FusedState(), config.n_layer, config.d_model);
+    for (Block& block : blocks_) block.PlaceState(state_layout_);
+  }
   Describe(config, plan.parameters, weights, precision, loader.device_bytes(), loader.read_bytes());
   return absl::OkStatus();
 }

@@ -76,7 +76,7 @@ void WriteCanonical(const StateTensor& tensor, const float* canonical, std::byte
     std::byte* to = slot + tensor.offset + layer * tensor.layer_stride;
     const float* from = canonical + layer * elements;
     ForEachElement(tensor.spec, [&](int64_t in_slot, int64_t in_canonical) {
-      if (tensor.narrow()) {
+      if (tensor.spec.dtype == kernels::DType::kBf16) {
         reinterpret_cast<uint16_t*>(to)[in_slot] = kernels::FloatToBf16(from[in_canonical]);
       } else {
         reinterpret_cast<float*>(to)[in_slot] = from[in_canonical];

@@ -4,6 +4,7 @@
 //
 // A narrow tensor is rounded after each decoded token and at the end of a prompt, never inside one: while a
 // prompt is read, its narrow tensors live in fp32 in a wide slot. Prompts wait for one, so there are few.
+// An exact one is bf16 because all that it is ever given is: it has nothing of this.
 #ifndef MAMBAD_ENGINE_MODEL_STATE_LAYOUT_H_
 #define MAMBAD_ENGINE_MODEL_STATE_LAYOUT_H_
 
@@ -26,8 +27,9 @@ enum class StateOrder { kCanonical, kTransposed };
 struct StateSpec {
   std::string name;                             // "conv_state", "ssm_state"
   std::vector<int64_t> shape;                   // canonical, per slot and layer: (D, K-1), (D, N)
-  kernels::DType dtype = kernels::DType::kF32;  // or kBf16: 2-d and kTransposed, at most one of a layer
+  kernels::DType dtype = kernels::DType::kF32;  // or kBf16
   StateOrder order = StateOrder::kCanonical;
+  bool exact = false;  // a bf16 one; else it is narrow: 2-d and kTransposed, at most one of a layer
 };
 
 // Where one StateSpec lies: layer l of it at slot + offset + l * layer_stride.
@@ -38,7 +40,7 @@ struct StateTensor {
   int64_t n_layer = 0;
   size_t wide_layer_stride = 0;  // of a narrow one, in a wide slot
 
-  bool narrow() const { return spec.dtype != kernels::DType::kF32; }
+  bool narrow() const { return spec.dtype != kernels::DType::kF32 && !spec.exact; }
 };
 
 inline constexpr uint32_t kStateSlotsMax = 65536;  // of a pool
@@ -73,7 +75,7 @@ struct StateLayout {
 StateLayout BuildStateLayout(std::span<const StateSpec> specs, int64_t n_layer, int64_t d_model);
 
 // One tensor of a slot in host memory, stacked over layers in canonical order: (L, shape...). Exact both
-// ways; what a narrow tensor cannot hold is rounded to the nearest.
+// ways; what a bf16 tensor cannot hold is rounded to the nearest.
 void ReadCanonical(const StateTensor& tensor, const std::byte* slot, float* canonical);
 void WriteCanonical(const StateTensor& tensor, const float* canonical, std::byte* slot);
 

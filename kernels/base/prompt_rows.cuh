@@ -34,6 +34,9 @@ struct DeviceSlots {
   explicit DeviceSlots(const SlotView& view)
       : first(reinterpret_cast<char*>(view.base) + view.layer_offset_bytes), stride(view.slot_stride_bytes) {}
   __device__ float* At(std::int32_t slot) const { return reinterpret_cast<float*>(first + slot * stride); }
+  __device__ __nv_bfloat16* Bf16At(std::int32_t slot) const {
+    return reinterpret_cast<__nv_bfloat16*>(first + slot * stride);
+  }
 };
 
 // Eight channels of a token.

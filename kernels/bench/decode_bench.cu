@@ -81,10 +81,11 @@ void Check(const ModelShape& shape, int most_rows = kMaxStepRows) {
       used[slots[r]] = 1;
       if (r > 20 && r % 13 != 0 && r != rows - 1) continue;
       const std::int64_t base = slots[r] * model.slot_floats();
-      std::vector<double> slot(before.begin() + base, before.begin() + base + model.slot_floats());
+      std::vector<double> slot = reference.Slot(&before[base]);
       reference.Step(tokens[r], slot.data());
       const std::vector<double> want = reference.Step(tokens[r], slot.data());
-      for (std::int64_t i = 0; i < model.state_floats(); ++i) pool.Add(after[base + i], slot[i]);
+      const std::vector<double> got = reference.Slot(&after[base]);
+      for (std::size_t i = 0; i < slot.size(); ++i) pool.Add(got[i], slot[i]);
       for (int v = 0; v < shape.vocabulary; ++v)
         head.Add(logits[std::int64_t{r} * shape.vocabulary + v], want[v]);
     }
@@ -107,8 +108,7 @@ std::vector<float> Widened(const std::vector<float>& pool, const DecodeModel& na
                            const DecodeModel& wide) {
   std::vector<float> result(wide.slot_floats() * wide.slots());
   const auto& s = narrow.shape().layer;
-  const std::int64_t window = std::int64_t{s.d_conv - 1} * s.d_inner,
-                     state = std::int64_t{s.d_state} * s.d_inner;
+  const std::int64_t window = narrow.WindowFloats(), state = std::int64_t{s.d_state} * s.d_inner;
   for (int slot = 0; slot < wide.slots(); ++slot) {
     for (int l = 0; l < narrow.shape().layers; ++l) {
       const float* from = &pool[slot * narrow.slot_floats() + narrow.KeyFloats() + l * narrow.LayerFloats()];
@@ -125,8 +125,7 @@ std::vector<float> Widened(const std::vector<float>& pool, const DecodeModel& na
 std::vector<float> Rounded(std::vector<float> slot, const float* wide, const DecodeModel& narrow,
                            std::int64_t wide_layer_floats) {
   const auto& s = narrow.shape().layer;
-  const std::int64_t window = std::int64_t{s.d_conv - 1} * s.d_inner,
-                     state = std::int64_t{s.d_state} * s.d_inner;
+  const std::int64_t window = narrow.WindowFloats(), state = std::int64_t{s.d_state} * s.d_inner;
   RoundingKey key;
   std::memcpy(&key, slot.data(), sizeof(key));
   ++key.position;

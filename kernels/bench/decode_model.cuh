@@ -155,21 +155,24 @@ class DecodeModel {
     return {.base = reinterpret_cast<std::byte*>(pool_),
             .slot_stride_bytes = slot_floats_ * 4,
             .layer_offset_bytes = (KeyFloats() + LayerFloats() * layer) * 4,
-            .slots = slots_};
+            .slots = slots_,
+            .dtype = DType::kBf16};
   }
   SlotView State(int layer) const {
     SlotView view = Window(layer);
-    view.layer_offset_bytes += std::int64_t{shape_.layer.d_conv - 1} * shape_.layer.d_inner * 4;
-    if (!narrow_) return view;
-    view.dtype = DType::kBf16;
+    view.layer_offset_bytes += WindowFloats() * 4;
     view.layer = static_cast<std::uint16_t>(layer);
+    view.dtype = narrow_ ? DType::kBf16 : DType::kF32;
     return view;
   }
   // What a slot with bf16 states begins with.
   std::int64_t KeyFloats() const { return narrow_ ? sizeof(RoundingKey) / sizeof(float) : 0; }
+  // What a window and a layer take, bf16 counted by twos.
+  std::int64_t WindowFloats() const {
+    return std::int64_t{shape_.layer.d_conv - 1} * shape_.layer.d_inner / 2;
+  }
   std::int64_t LayerFloats() const {
-    return std::int64_t{shape_.layer.d_inner} *
-           (shape_.layer.d_conv - 1 + shape_.layer.d_state / (narrow_ ? 2 : 1));
+    return WindowFloats() + std::int64_t{shape_.layer.d_inner} * shape_.layer.d_state / (narrow_ ? 2 : 1);
   }
 
   // One step; the greedy token of each row is the next step's input when `sample`.
@@ -239,7 +242,7 @@ class DecodeModel {
   void RandomPool() {
     FillFloats<<<1024, 256, 0, stream_>>>(pool_, slot_floats_ * slots_, 99, -0.5f, 0.5f);
     CUDA_OK(cudaGetLastError());
-    if (narrow_) RepeatHighHalves<<<1024, 256, 0, stream_>>>(pool_, slot_floats_ * slots_);
+    RepeatHighHalves<<<1024, 256, 0, stream_>>>(pool_, slot_floats_ * slots_);
     CUDA_OK(cudaGetLastError());
     CUDA_OK(cudaStreamSynchronize(stream_));
   }

@@ -42,20 +42,36 @@ class DecodeReference {
     embedding_ = Floats(model.embedding());
   }
 
-  // Advances `slot` (all layers: window, state) and returns the logits.
+  // What lies at `from` in a pool with fp32 states, as Step takes it: (layers, window and state).
+  std::vector<double> Slot(const float* from) const {
+    const auto& s = model_.shape().layer;
+    const std::int64_t state = std::int64_t{s.d_state} * s.d_inner;
+    std::vector<double> slot;
+    for (int l = 0; l < model_.shape().layers; ++l, from += model_.LayerFloats()) {
+      const auto* const window = reinterpret_cast<const std::uint16_t*>(from);
+      for (std::int64_t i = 0; i < WindowElements(); ++i) slot.push_back(Bf16ToFloat(window[i]));
+      slot.insert(slot.end(), from + model_.WindowFloats(), from + model_.WindowFloats() + state);
+    }
+    return slot;
+  }
+
+  // Advances `slot` and returns the logits.
   std::vector<double> Step(int token, double* slot) const {
     const auto& s = model_.shape().layer;
     const auto row = embedding_.begin() + std::int64_t{token} * s.d_model;
     std::vector<double> residual(row, row + s.d_model);
-    for (std::size_t l = 0; l < layers_.size(); ++l) {
-      double* const window = slot + static_cast<std::int64_t>(l) * model_.LayerFloats();
-      MambaLayerToken(layers_[l], kPath, &residual, window, window + std::int64_t{s.d_conv - 1} * s.d_inner);
+    for (const reference::MambaLayer& layer : layers_) {
+      double* const state = slot + WindowElements();
+      MambaLayerToken(layer, kPath, &residual, slot, state);
+      slot = state + std::int64_t{s.d_state} * s.d_inner;
     }
     return reference::NormedProduct(embedding_, final_norm_, layers_[0].norm_eps, kPath, residual);
   }
 
  private:
   static constexpr reference::MambaLayerPath kPath = reference::MambaLayerPath::kStep;
+
+  std::int64_t WindowElements() const { return 2 * model_.WindowFloats(); }
 
   static std::vector<float> Floats(const RawWeight& weight) {
     std::vector<float> values;

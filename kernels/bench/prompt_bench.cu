@@ -41,8 +41,38 @@ struct Pool {
   }
   float* Window(std::int64_t slot) { return data.data() + slot * stride + window_at; }
   float* State(std::int64_t slot) { return data.data() + slot * stride + state_at; }
-  SlotView View(float* device, std::int64_t at) const {
-    return {reinterpret_cast<std::byte*>(device), stride * 4, at * 4, static_cast<std::int32_t>(slots)};
+  SlotView View(float* device, std::int64_t at, DType dtype) const {
+    return {.base = reinterpret_cast<std::byte*>(device),
+            .slot_stride_bytes = stride * 4,
+            .layer_offset_bytes = at * 4,
+            .slots = static_cast<std::int32_t>(slots),
+            .dtype = dtype};
+  }
+
+  // As the kernels take it: bf16 in the first half of a window's place, kNothing in the second.
+  static constexpr std::uint16_t kNothing = 0xffff;
+  std::vector<float> Packed(const MambaLayerShape& s) const {
+    const std::int64_t elements = (s.d_conv - 1) * s.d_inner;
+    std::vector<float> packed = data;
+    for (std::int64_t slot = 0; slot < slots; ++slot) {
+      float* const at = packed.data() + slot * stride + window_at;
+      std::vector<std::uint16_t> halves(2 * elements, kNothing);
+      for (std::int64_t i = 0; i < elements; ++i) halves[i] = FloatToBf16(at[i]);
+      std::memcpy(at, halves.data(), halves.size() * 2);
+    }
+    return packed;
+  }
+  void Unpack(const MambaLayerShape& s, std::vector<float> packed) {
+    const std::int64_t elements = (s.d_conv - 1) * s.d_inner;
+    data = std::move(packed);
+    for (std::int64_t slot = 0; slot < slots; ++slot) {
+      std::vector<std::uint16_t> halves(2 * elements);
+      std::memcpy(halves.data(), Window(slot), halves.size() * 2);
+      for (std::int64_t i = 0; i < elements; ++i) {
+        Window(slot)[i] = Bf16ToFloat(halves[i]);
+        if (halves[elements + i] != kNothing) std::printf("WRITE PAST A WINDOW\n"), std::exit(1);
+      }
+    }
   }
 };
 
@@ -59,12 +89,12 @@ void RunLayer(const HostLayer& l, const MambaLayerWeights& weights, const float*
   args.norm_eps = kNormEps;
   args.prompt = {offsets.back(), static_cast<std::int64_t>(lengths.size()), Upload(offsets),
                  Upload(slot_index)};
-  float* device_pool = Upload(pool.data);
+  float* device_pool = Upload(pool.Packed(l.shape));
   std::vector<float> guarded = residual;
   guarded.resize(residual.size() + 1000, 12345.0f);
   args.residual = Upload(guarded);
-  args.window = pool.View(device_pool, pool.window_at);
-  args.state = pool.View(device_pool, pool.state_at);
+  args.window = pool.View(device_pool, pool.window_at, DType::kBf16);
+  args.state = pool.View(device_pool, pool.state_at, DType::kF32);
   const std::size_t bytes = MambaLayerPromptWorkspace(l.shape, args.prompt.tokens, args.prompt.chunks);
   MUST(cudaMalloc(&args.workspace, bytes));
   MUST(cudaMemset(args.workspace, 0xff, bytes));
@@ -76,7 +106,7 @@ void RunLayer(const HostLayer& l, const MambaLayerWeights& weights, const float*
     if (guarded[i] != 12345.0f) std::printf("WRITE PAST THE RESIDUAL\n"), std::exit(1);
   }
   std::copy_n(guarded.begin(), residual.size(), residual.begin());
-  pool.data = Download(device_pool, pool.data.size());
+  pool.Unpack(l.shape, Download(device_pool, pool.data.size()));
   for (void* p : {static_cast<void*>(const_cast<std::int64_t*>(args.prompt.offsets)),
                   static_cast<void*>(const_cast<std::int32_t*>(args.prompt.slot_index)),
                   static_cast<void*>(device_pool), static_cast<void*>(args.residual), args.workspace}) {
@@ -307,7 +337,7 @@ struct Timed {
       slots.push_back(static_cast<std::int32_t>((i * 3 + 1) % chunks));
     args.prompt = {chunks * length, chunks, Upload(offsets), Upload(slots)};
     args.residual = RandomFloats(args.prompt.tokens * m.M, 0, 1);
-    const std::int64_t stride = 3 * m.D + 16 * m.D;
+    const std::int64_t window = 3 * m.D / 2, stride = window + 16 * m.D;  // bf16 by twos
     float* pool = RandomFloats(chunks * stride * m.L, 0, 0.1f);
     MUST(cudaMalloc(&args.workspace, MambaLayerPromptWorkspace(args.shape, args.prompt.tokens, chunks)));
     for (std::int64_t layer = 0; layer < m.L; ++layer) {
@@ -328,10 +358,13 @@ struct Timed {
                             static_cast<const void*>(w.out_proj.data)}) {
         memory.push_back(const_cast<void*>(p));
       }
-      const SlotView view{reinterpret_cast<std::byte*>(pool), stride * m.L * 4, layer * stride * 4,
-                          static_cast<std::int32_t>(chunks)};
-      args.window = args.state = view;
-      args.state.layer_offset_bytes += 3 * m.D * 4;
+      args.state = {.base = reinterpret_cast<std::byte*>(pool),
+                    .slot_stride_bytes = stride * m.L * 4,
+                    .layer_offset_bytes = (layer * stride + window) * 4,
+                    .slots = static_cast<std::int32_t>(chunks)};
+      args.window = args.state;
+      args.window.layer_offset_bytes -= window * 4;
+      args.window.dtype = DType::kBf16;
       layers.push_back(args);
     }
     for (const void* p :
@@ -515,7 +548,8 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (mode != "time") {
-    const bool same = CompareProducts(1000) & CompareProducts(100) & CompareProducts(60) & CompareProducts(20);
+    const bool same =
+        CompareProducts(1000) & CompareProducts(100) & CompareProducts(60) & CompareProducts(20);
     if (!Check() || !same) return 1;
   }
   if (mode == "check") return 0;

@@ -17,7 +17,7 @@ struct CausalConv1dPrompt {
   const float* weight;     // (K, D)
   const float* bias;       // (D) or null
   const TokenPlace* places;
-  DeviceSlots window;  // (K-1, D) per slot
+  DeviceSlots window;  // (K-1, D) bf16 per slot
   std::int64_t token_blocks;
   std::int32_t tokens;
   std::int32_t channels;  // D
@@ -43,10 +43,12 @@ __device__ __forceinline__ Bf16x8 LoadTap(const __nv_bfloat16* column, std::int3
 // The same where it lies before the chunk: in the window.
 __device__ __forceinline__ void LoadWindowTap(const CausalConv1dPrompt& args, const TokenPlace& place,
                                               int back, int channel, float (&tap)[8]) {
-  const float* row = args.window.At(place.slot) +
-                     static_cast<std::int64_t>(args.width - 1 + place.position - back) * args.channels;
+  const __nv_bfloat16* row =
+      args.window.Bf16At(place.slot) +
+      static_cast<std::int64_t>(args.width - 1 + place.position - back) * args.channels;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) tap[i] = channel + i < args.channels ? row[channel + i] : 0.0f;
+  for (int i = 0; i < 8; ++i)
+    tap[i] = channel + i < args.channels ? __bfloat162float(row[channel + i]) : 0.0f;
 }
 
 __device__ __forceinline__ void LoadFilterRow(const float* row, int channel, int channels, float (&out)[8]) {

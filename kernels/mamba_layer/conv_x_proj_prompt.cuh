@@ -122,10 +122,14 @@ struct ConvStartTaps {
   __device__ __forceinline__ void Load(const CausalConv1dPrompt& args, const ConvStarts::Start& start,
                                        std::uint32_t channel) {
     const std::uint32_t channels = args.channels;
-    const float* window = args.window.At(start.slot) + static_cast<std::int64_t>(start.position) * channels;
+    const __nv_bfloat16* window =
+        args.window.Bf16At(start.slot) + static_cast<std::int64_t>(start.position) * channels;
+    const auto tap = [&](int k, std::uint32_t c) {
+      return c < channels ? __bfloat162float(window[k * channels + c]) : 0.0f;
+    };
 #pragma unroll
     for (int k = 0; k + 1 < kConvWidth; ++k) {
-      if (k + start.position + 1 < kConvWidth) input[k] = LoadBias(window + k * channels, channel, channels);
+      if (k + start.position + 1 < kConvWidth) input[k] = {tap(k, channel), tap(k, channel + 1)};
     }
   }
 };

@@ -38,6 +38,7 @@ int PlacePromptTokens(const PromptChunks& prompt, void* workspace, void* stream)
 }
 
 int MambaLayerPrompt(const MambaLayerPromptArgs& args, void* stream) {
+  if (args.window.dtype != DType::kBf16 || args.state.dtype != DType::kF32) return cudaErrorInvalidValue;
   if (args.prompt.tokens == 0 || args.prompt.chunks == 0) return 0;
   return LayerPromptPass(args, static_cast<cudaStream_t>(stream)).Run();
 }

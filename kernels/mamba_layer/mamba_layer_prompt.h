@@ -7,7 +7,7 @@
 // A token's results depend on its own chunk and slot alone, and a prompt cut anywhere gives the same bits:
 // every sum has a fixed order, the scan is sequential in time, and no tile's arithmetic knows T.
 // Matrix products take bf16 inputs and fp32 accumulators; in_proj's x half is rounded to bf16 once, before
-// the convolution; the window, delta, the decay and the state are fp32.
+// the convolution, so that a window of bf16 holds it exactly; delta, the decay and the state are fp32.
 //
 // For N = 16 the state is read out by a tensor core product whose operands, h and C, are rounded to tf32.
 // Exponential, softplus and SiLU are those of math/device_exp.cuh.
@@ -47,12 +47,13 @@ struct MambaLayerPromptArgs {
   float norm_eps = 1e-5f;
   PromptChunks prompt;
   float* residual = nullptr;                  // (T, M), updated
-  SlotView window;                            // (K-1, D) per slot
+  SlotView window;                            // (K-1, D) bf16 per slot
   SlotView state;                             // (N, D) fp32 per slot
   const std::int32_t* state_index = nullptr;  // (chunks): the slots of `state`; null: those of the prompt
   void* workspace = nullptr;                  // 256-byte aligned
 };
 
+// cudaErrorInvalidValue: a dtype of the slots is wrong.
 int MambaLayerPrompt(const MambaLayerPromptArgs& args, void* stream);
 
 }  // namespace mambad::kernels

@@ -8,7 +8,7 @@
 namespace mambad::kernels {
 namespace {
 
-bool IsBf16(const SlotView& state) { return state.dtype == DType::kBf16; }
+bool IsBf16(const SlotView& slots) { return slots.dtype == DType::kBf16; }
 
 // bf16 states have no kernel that adds the folded sums.
 bool Folds(const MambaLayerStepArgs& args) {
@@ -181,6 +181,7 @@ const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
   if (!Aligned(args.window) || !Aligned(args.state) || !Aligned(args.last_hidden))
     return "slots are not 16-byte aligned";
+  if (!IsBf16(args.window)) return "the window is not bf16";
   for (const auto phase : {InProj, XProj, States, OutProj}) {
     if (const char* error = phase(stream, args)) return error;
   }

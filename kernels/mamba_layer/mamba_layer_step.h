@@ -12,10 +12,11 @@
 // The first launch of a step waits for all earlier work of its stream, all others overlap the one before.
 //
 // Numerics: bf16 weights and product inputs, fp32 sums in the order of packed_weight.h and x_proj_fold.h; x
-//   (after SiLU) and the gate are rounded to bf16; convolution, delta, decay, states and the residual stream
-//   are fp32 with the formulas of kernels/math. bf16 states are widened, and rounded at random
-//   (math/state_rounding.h) for the position behind the slot's RoundingKey, which the step leaves alone. A
-//   row's bits depend on its own session alone, whatever the bucket.
+//   (after SiLU) and the gate are rounded to bf16, as the convolution's inputs are before it, so that a
+//   window of bf16 holds them exactly; convolution, delta, decay, states and the residual stream are fp32
+//   with the formulas of kernels/math. bf16 states are widened, and rounded at random (math/state_rounding.h)
+//   for the position behind the slot's RoundingKey, which the step leaves alone. A row's bits depend on its
+//   own session alone, whatever the bucket.
 // Slots:    distinct within a call, in [0, S) or kNoSlot; kNoSlot rows read and write no slot, and their rows
 //   of the buffers are garbage.
 // Errors:   null when all went well, else what is wrong. Nothing allocates; all may be captured in a graph.
@@ -41,7 +42,7 @@ struct MambaLayerStepArgs {
   StepBuffers buffers;
   std::int32_t rows = 0;                     // a bucket
   const std::int32_t* slot_index = nullptr;  // (rows), device memory; written before the step begins
-  SlotView window;                           // (K-1, D) per slot; base, stride and offset multiples of 16
+  SlotView window;                           // (K-1, D) bf16 per slot; all a multiple of 16 bytes
   SlotView state;                            // (N, D) per slot, fp32 or bf16; likewise
   float norm_eps = 1e-5f;
   const float* next_norm_weight = nullptr;  // (M)

@@ -28,6 +28,9 @@
 //                                          constants lie `stride` floats apart; gives the sum of the four
 //                                          results' squares if kSquares
 //   StoreSquares(row, m, sum)              if kSquares: that of the kSquareGroupWidth channels from m on
+// or, with kTakesEights, eight channels at a time, of bf16 that lanes have exchanged:
+//   ToBf16<part>(sum, scale, constants)    of two channels
+//   ApplyEight<part>(row, m, eight, constants, stride, operands)
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 
@@ -64,13 +67,14 @@ struct ConvAndGate {
   static constexpr bool kScaled = true;
   static constexpr bool kFolds = kFoldsXProj;
   static constexpr bool kHasRows = true;
+  static constexpr bool kTakesEights = true;
   static constexpr bool kSquares = false;
   static constexpr int kParts = 2;
   NormedRows norm;
   const float* bias;         // (2 D), or null
   const float* conv_weight;  // (K, D)
   const float* conv_bias;    // (D), or null
-  SlotView window;           // (K-1, D) per slot
+  SlotView window;           // (K-1, D) bf16 per slot
   const std::int32_t* slot_index;
   std::uint16_t* x;     // (rows, D)
   std::uint16_t* gate;  // (rows, D)
@@ -79,36 +83,46 @@ struct ConvAndGate {
   StepLayout layout;    // of x and gate
   FoldedXProj folded;   // if kFolds
 
+  // Taps end where those of the widest convolution do: the token's own is the last, so that no index depends
+  // on K (which would put them in local memory).
   struct Constants {
     float4 conv_bias;
     float4 weight[kMaxStepConvWidth];
   };
   struct Operands {
     int slot;
-    float4 window[kMaxStepConvWidth - 1];
+    uint2 window[kMaxStepConvWidth - 1];
+  };
+  struct RowOperands {
+    uint4 window[kMaxStepConvWidth - 1];
   };
   struct Row {
-    float* window;    // null without a slot
-    std::int64_t at;  // of the row's first channel in x and gate
+    std::uint16_t* window;  // null without a slot
+    std::int64_t at;        // of the row's first channel in x and gate
   };
 
   __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
     if (m >= channels) return;
     constants.conv_bias = conv_bias != nullptr ? Load4(conv_bias + m) : float4{};
 #pragma unroll
-    for (int k = 0; k < kMaxStepConvWidth; ++k) {
-      if (k < conv_width) constants.weight[k] = Load4(conv_weight + k * channels + m);
+    for (int i = 0; i < kMaxStepConvWidth; ++i) {
+      if (TapOf(i) >= 0) constants.weight[i] = Load4(conv_weight + TapOf(i) * channels + m);
     }
   }
   __device__ __forceinline__ void Prefetch(int m, int b) const {
     const int slot = slot_index[b];
     if (m >= channels || slot == kNoSlot) return;
-    for (int k = 0; k < conv_width - 1; ++k) PrefetchLine(SlotData(window, slot) + m + k * channels);
+    for (int k = 0; k < conv_width - 1; ++k) PrefetchLine(window.NarrowAt(slot) + m + k * channels);
   }
   __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
     if (m >= channels || operands.slot == kNoSlot) return;
-    LoadWindow<false>(SlotData(window, operands.slot) + m, operands);
+    const std::uint16_t* const from = window.NarrowAt(operands.slot) + m;
+#pragma unroll
+    for (int i = 0; i < kMaxStepConvWidth - 1; ++i) {
+      if (TapOf(i) >= 0)
+        operands.window[i] = __ldcs(reinterpret_cast<const uint2*>(from + TapOf(i) * channels));
+    }
   }
   __device__ __forceinline__ void LoadFresh(int, int, Operands&) const {}
 
@@ -121,95 +135,113 @@ struct ConvAndGate {
     if (m >= channels) {
       StoreGate(layout.Index(b, m - channels), writes, sum);
     } else {
-      const uint2 bits = StoreConv(SlotData(window, operands.slot) + m, layout.Index(b, m), writes, sum,
-                                   constants, operands);
+      const uint2 input = Bf16Bits(sum);
+      const uint2 bits = Bf16Bits(Convolve(input, constants, operands.window));
       if constexpr (kFolds) *quad = bits;
+      if (!writes) return;
+      Shift(window.NarrowAt(operands.slot) + m, operands.window, input);
+      *reinterpret_cast<uint2*>(x + layout.Index(b, m)) = bits;
     }
   }
 
   // Part 0 is the convolution, part 1 the gate.
   __device__ __forceinline__ Row RowAt(int b, bool inside) const {
     const int slot = inside ? slot_index[b] : kNoSlot;
-    return {slot == kNoSlot ? nullptr : SlotData(window, slot), layout.Index(b, 0)};
+    return {slot == kNoSlot ? nullptr : window.NarrowAt(slot), layout.Index(b, 0)};
   }
   static __device__ __forceinline__ bool Lives(const Row& row) { return row.window != nullptr; }
   __device__ __forceinline__ void PrefetchSlots(int rows, int first, int step) const {
-    constexpr int kPiece = 512;  // floats
-    const int floats = (conv_width - 1) * channels, pieces = (floats + kPiece - 1) / kPiece;
+    constexpr int kPiece = 1024;  // elements
+    const int elements = (conv_width - 1) * channels, pieces = (elements + kPiece - 1) / kPiece;
     for (int i = first; i < rows * pieces; i += step) {
       const int slot = slot_index[i / pieces], at = i % pieces * kPiece;
-      if (slot != kNoSlot) BulkPrefetch(SlotData(window, slot) + at, min(kPiece, floats - at) * 4);
+      if (slot != kNoSlot) BulkPrefetch(window.NarrowAt(slot) + at, min(kPiece, elements - at) * 2);
     }
   }
+  // Other loads take the rest of a line later, which must not leave the L2 before.
   template <int kPart>
-  __device__ __forceinline__ void LoadRow(const Row& row, int m, Operands& operands) const {
-    if constexpr (kPart == 0) LoadWindow<true>(row.window + m, operands);
+  __device__ __forceinline__ void LoadRow(const Row& row, int m, RowOperands& operands) const {
+    if constexpr (kPart == 0) {
+#pragma unroll
+      for (int i = 0; i < kMaxStepConvWidth - 1; ++i) {
+        if (TapOf(i) >= 0)
+          operands.window[i] = __ldcg(reinterpret_cast<const uint4*>(row.window + m + TapOf(i) * channels));
+      }
+    }
   }
   static constexpr int kConstants = 2 + kMaxStepConvWidth;
   __device__ __forceinline__ const float* Constant(int i, int part, int m) const {
     if (i == 0) return bias != nullptr ? bias + part * channels + m : nullptr;
     if (part != 0) return nullptr;
     if (i == 1) return conv_bias != nullptr ? conv_bias + m : nullptr;
-    return i - 2 < conv_width ? conv_weight + (i - 2) * channels + m : nullptr;
+    return TapOf(i - 2) >= 0 ? conv_weight + TapOf(i - 2) * channels + m : nullptr;
   }
   template <int kPart>
-  __device__ __forceinline__ float ApplyRow(const Row& row, int m, float4 sum, float scale,
-                                            const float* given, int stride, const Operands& operands) const {
-    sum = Scaled(sum, scale);
-    if (bias != nullptr) sum = AddEach(sum, Load4(given));
+  __device__ __forceinline__ std::uint32_t ToBf16(float2 sum, float scale, const float* given) const {
+    sum = {__fmul_rn(sum.x, scale), __fmul_rn(sum.y, scale)};
+    if (bias != nullptr) {
+      const float2 add = *reinterpret_cast<const float2*>(given);
+      sum = {__fadd_rn(sum.x, add.x), __fadd_rn(sum.y, add.y)};
+    }
+    if constexpr (kPart != 0) sum = {SiluApprox(sum.x), SiluApprox(sum.y)};
+    return Bf16Bits(sum);
+  }
+  template <int kPart>
+  __device__ __forceinline__ void ApplyEight(const Row& row, int m, uint4 eight, const float* given,
+                                             int stride, const RowOperands& operands) const {
     const std::int64_t at = row.at + layout.Index(0, m);
     if constexpr (kPart == 0) {
-      Constants constants;
-      constants.conv_bias = Load4(given + stride);
+      uint2 result[2];
 #pragma unroll
-      for (int k = 0; k < kMaxStepConvWidth; ++k) constants.weight[k] = Load4(given + (2 + k) * stride);
-      StoreConv(row.window + m, at, true, sum, constants, operands);
+      for (int half = 0; half < 2; ++half) {
+        Constants constants;
+        constants.conv_bias = Load4(given + stride + half * kQuad);
+        uint2 taps[kMaxStepConvWidth - 1];
+#pragma unroll
+        for (int i = 0; i < kMaxStepConvWidth; ++i) {
+          constants.weight[i] = Load4(given + (2 + i) * stride + half * kQuad);
+          if (i + 1 < kMaxStepConvWidth) taps[i] = HalfOf(operands.window[i], half);
+        }
+        result[half] = Bf16Bits(Convolve(HalfOf(eight, half), constants, taps));
+      }
+      Shift(row.window + m, operands.window, eight);
+      *reinterpret_cast<uint4*>(x + at) = {result[0].x, result[0].y, result[1].x, result[1].y};
     } else {
-      StoreGate(at, true, sum);
+      *reinterpret_cast<uint4*>(gate + at) = eight;
     }
-    return 0.0f;
   }
 
  private:
-  // kSharesLine: other loads take the rest of a line later, which must not leave the L2 before.
-  template <bool kSharesLine>
-  __device__ __forceinline__ void LoadWindow(const float* from, Operands& operands) const {
-#pragma unroll
-    for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
-      if (k >= conv_width - 1) continue;
-      const auto* const quad = reinterpret_cast<const float4*>(from + k * channels);
-      operands.window[k] = kSharesLine ? __ldcg(quad) : __ldcs(quad);
-    }
+  // Which of the K taps is the i-th of the widest convolution; none: negative.
+  __device__ __forceinline__ int TapOf(int i) const { return i - (kMaxStepConvWidth - conv_width); }
+
+  static __device__ __forceinline__ uint2 HalfOf(uint4 eight, int half) {
+    return half == 0 ? uint2{eight.x, eight.y} : uint2{eight.z, eight.w};
   }
   __device__ __forceinline__ void StoreGate(std::int64_t at, bool writes, float4 input) const {
     const float4 value = SiluEach(input);
     if (writes) StoreBf16(gate + at, value);
   }
-  __device__ __forceinline__ uint2 StoreConv(float* to, std::int64_t at, bool writes, float4 input,
-                                             const Constants& constants, const Operands& operands) const {
-    const uint2 bits = Bf16Bits(Convolve(to, writes, input, constants, operands));
-    if (writes) *reinterpret_cast<uint2*>(x + at) = bits;
-    return bits;
-  }
 
-  // `to`: the window of the four channels.
-  __device__ __forceinline__ float4 Convolve(float* to, bool writes, float4 input, const Constants& constants,
-                                             const Operands& operands) const {
-#pragma unroll
-    for (int i = 0; i < kQuad; ++i) At(input, i) = RoundToBf16(F32x1{At(input, i)}).v;
+  // x from the inputs of four channels, bf16: the window's and the token's.
+  __device__ __forceinline__ float4 Convolve(uint2 input, const Constants& constants,
+                                             const uint2 (&taps)[kMaxStepConvWidth - 1]) const {
     float4 sum = constants.conv_bias;
 #pragma unroll
-    for (int k = 0; k < kMaxStepConvWidth - 1; ++k) {
-      if (k >= conv_width - 1) continue;
-      sum = Tap(sum, operands.window[k], constants.weight[k]);
-      if (k > 0 && writes) __stcs(reinterpret_cast<float4*>(to + (k - 1) * channels), operands.window[k]);
+    for (int i = 0; i < kMaxStepConvWidth - 1; ++i) {
+      if (TapOf(i) >= 0) sum = Tap(sum, WidenBf16(taps[i]), constants.weight[i]);
     }
+    return SiluEach(Tap(sum, WidenBf16(input), constants.weight[kMaxStepConvWidth - 1]));
+  }
+  // `to`: the window of these channels, from which its oldest input leaves.
+  template <class Channels>
+  __device__ __forceinline__ void Shift(std::uint16_t* to, const Channels (&taps)[kMaxStepConvWidth - 1],
+                                        Channels input) const {
 #pragma unroll
-    for (int k = 0; k < kMaxStepConvWidth; ++k) {
-      if (k == conv_width - 1) sum = Tap(sum, input, constants.weight[k]);
+    for (int i = 1; i < kMaxStepConvWidth - 1; ++i) {
+      if (TapOf(i) > 0) __stcs(reinterpret_cast<Channels*>(to + (TapOf(i) - 1) * channels), taps[i]);
     }
-    if (conv_width > 1 && writes) __stcs(reinterpret_cast<float4*>(to + (conv_width - 2) * channels), input);
-    return SiluEach(sum);
+    if (conv_width > 1) __stcs(reinterpret_cast<Channels*>(to + (conv_width - 2) * channels), input);
   }
 
   static __device__ __forceinline__ float4 Tap(float4 sum, const float4& input, const float4& weight) {
@@ -226,6 +258,7 @@ struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
   static constexpr bool kFolds = false;
   static constexpr bool kHasRows = kIsScaled;  // the head
+  static constexpr bool kTakesEights = false;
   static constexpr bool kSquares = false;
   static constexpr int kParts = 1;
   NormedRows norm;
@@ -279,6 +312,7 @@ struct AddToResidual {
   static constexpr bool kScaled = false;
   static constexpr bool kFolds = false;
   static constexpr bool kHasRows = true;
+  static constexpr bool kTakesEights = false;
   static constexpr bool kSquares = true;
   static constexpr int kParts = 1;
   NormedRows norm;    // unused

@@ -23,13 +23,12 @@ __device__ __forceinline__ float4 MultiplyEach(float4 a, float4 b) {
   return {__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z), __fmul_rn(a.w, b.w)};
 }
 
+__device__ __forceinline__ std::uint32_t Bf16Bits(float2 v) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(v.x, v.y);
+  return reinterpret_cast<const std::uint32_t&>(pair);
+}
 __device__ __forceinline__ uint2 Bf16Bits(float4 v) {
-  const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y);
-  const __nv_bfloat162 high = __floats2bfloat162_rn(v.z, v.w);
-  uint2 bits;
-  bits.x = reinterpret_cast<const std::uint32_t&>(low);
-  bits.y = reinterpret_cast<const std::uint32_t&>(high);
-  return bits;
+  return {Bf16Bits(float2{v.x, v.y}), Bf16Bits(float2{v.z, v.w})};
 }
 
 // `to` is 8-byte aligned.

@@ -84,6 +84,12 @@ __device__ __forceinline__ float CompletedScale(const NormedRows& norm, int firs
   return result;
 }
 
+// Whose both rows' scales, wgmma's first half first, from each lane's own.
+__device__ __forceinline__ float2 ScalesOfRows(float scale) {
+  const float other = __shfl_xor_sync(~0u, scale, 1);
+  return threadIdx.x % 2 == 0 ? float2{scale, other} : float2{other, scale};
+}
+
 // Four channels of the lane's row, from the pairs of both rows that lanes 2 i and 2 i + 1 hold of a block.
 __device__ __forceinline__ float4 QuadOfRow(const float* sum) {
   const bool odd = threadIdx.x % 2 != 0;
@@ -93,7 +99,23 @@ __device__ __forceinline__ float4 QuadOfRow(const float* sum) {
   return odd ? float4{given.x, given.y, second.x, second.y} : float4{first.x, first.y, given.x, given.y};
 }
 
-// How many quads of a half a thread completes at once: as many as registers allow (12 each for a window).
+// Eight channels of the lane's row, as bf16: block lane % 4 / 2 of two. pairs[block][half] is a pair of
+// channels of each of wgmma's halves, as lanes 4 i to 4 i + 3 hold them.
+__device__ __forceinline__ uint4 EightOfRow(const std::uint32_t (&pairs)[2][2]) {
+  const bool odd = threadIdx.x % 2 != 0, second = threadIdx.x % 4 >= 2;
+  std::uint32_t quads[2][2];  // of the lane's row, of each block
+#pragma unroll
+  for (int block = 0; block < 2; ++block) {
+    const std::uint32_t given = __shfl_xor_sync(~0u, odd ? pairs[block][0] : pairs[block][1], 1);
+    quads[block][0] = odd ? given : pairs[block][0];
+    quads[block][1] = odd ? pairs[block][1] : given;
+  }
+  const std::uint32_t low = __shfl_xor_sync(~0u, second ? quads[0][0] : quads[1][0], 2);
+  const std::uint32_t high = __shfl_xor_sync(~0u, second ? quads[0][1] : quads[1][1], 2);
+  return second ? uint4{low, high, quads[1][0], quads[1][1]} : uint4{quads[0][0], quads[0][1], low, high};
+}
+
+// How many quads of a half a thread completes at once: as many as registers allow.
 template <class Shape>
 constexpr int QuadsAtOnce() {
   constexpr int kRegisters = 112, kMost = 5;
@@ -117,13 +139,62 @@ __device__ __forceinline__ float SumOfBlocks(float (&sums)[kCount]) {
   return sums[0];
 }
 
-// Half of the rows of W, whose sums lie first; moves the others there. A loop, since instructions come from
-// memory too. `squares`: the sum of the results' squares, if kSquares.
+// A half of the rows of W by eights of bf16: the operands of the next while one is completed. Its sums lie
+// first, and the others are moved there. A loop, since instructions come from memory too.
 template <class Shape, int kHalf, class Output>
-__device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Output& output,
-                                             const WholeTile<Shape>& tile, const typename Output::Row& row,
-                                             float scale, const float* constants,
-                                             float (&total)[Shape::kSums], float& squares) {
+__device__ __forceinline__ void CompleteByEights(const ProductArgs& args, const Output& output,
+                                                 const WholeTile<Shape>& tile,
+                                                 const typename Output::Row& row, float scale,
+                                                 const float* constants, float (&total)[Shape::kSums]) {
+  constexpr int kPart = Shape::kParts == 2 ? kHalf : 0, kBlocks = Shape::kHalfBlocks;
+  const float2 scales = ScalesOfRows(scale);
+  const int own_block = threadIdx.x % 4 / 2, own_pair = threadIdx.x % 4 * 2;
+  const int first = tile.RowInPart(kHalf) + own_block * kCore;
+  const int end = output.Lives(row) ? WholeTile<Shape>::PartRows(args) : 0;
+  const auto completes = [&](int block) {
+    return block + own_block < kBlocks && first + block * kCore < end;
+  };
+  typename Output::RowOperands next = {};
+  const auto load = [&](int block) {
+    if (completes(block)) output.template LoadRow<kPart>(row, first + block * kCore, next);
+  };
+  // Two blocks from `block` on, of which the half may have but one.
+  const auto complete = [&](int block) {
+    const typename Output::RowOperands operands = next;
+    load(block + 2);
+    const float* const given = constants + kHalf * Shape::kHalfRows + block * kCore;
+    std::uint32_t pairs[2][2];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      pairs[i / 2][i % 2] =
+          output.template ToBf16<kPart>({total[2 * i], total[2 * i + 1]}, i % 2 == 0 ? scales.x : scales.y,
+                                        given + i / 2 * kCore + own_pair);
+    }
+    const uint4 eight = EightOfRow(pairs);
+    if (completes(block))
+      output.template ApplyEight<kPart>(row, first + block * kCore, eight, given + own_block * kCore,
+                                        Shape::kRows, operands);
+  };
+  load(0);
+#pragma unroll 1
+  for (int block = 0; block + 1 < kBlocks; block += 2) {
+    complete(block);
+#pragma unroll
+    for (int i = 0; i + 8 < Shape::kSums; ++i) total[i] = total[i + 8];
+  }
+  if constexpr (kBlocks % 2 == 1) {
+    complete(kBlocks - 1);
+#pragma unroll
+    for (int i = 0; i + 4 < Shape::kSums; ++i) total[i] = total[i + 4];
+  }
+}
+
+// The same by quads. `squares`: the sum of the results' squares, if kSquares.
+template <class Shape, int kHalf, class Output>
+__device__ __forceinline__ void CompleteByQuads(const ProductArgs& args, const Output& output,
+                                                const WholeTile<Shape>& tile, const typename Output::Row& row,
+                                                float scale, const float* constants,
+                                                float (&total)[Shape::kSums], float& squares) {
   constexpr int kPart = Shape::kParts == 2 ? kHalf : 0;
   constexpr int kAtOnce = QuadsAtOnce<Shape>(), kDone = kAtOnce * 4;
   static_assert(Shape::kHalfBlocks % kAtOnce == 0);  // or the other half's sums would be moved too far
@@ -155,6 +226,18 @@ __device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Outp
     for (int i = 0; i + kDone < Shape::kSums; ++i) total[i] = total[i + kDone];
     m += kAtOnce * kCore;
     constants += kAtOnce * kCore;
+  }
+}
+
+template <class Shape, int kHalf, class Output>
+__device__ __forceinline__ void CompleteHalf(const ProductArgs& args, const Output& output,
+                                             const WholeTile<Shape>& tile, const typename Output::Row& row,
+                                             float scale, const float* constants,
+                                             float (&total)[Shape::kSums], float& squares) {
+  if constexpr (Output::kTakesEights) {
+    CompleteByEights<Shape, kHalf>(args, output, tile, row, scale, constants, total);
+  } else {
+    CompleteByQuads<Shape, kHalf>(args, output, tile, row, scale, constants, total, squares);
   }
 }
 

@@ -29,7 +29,7 @@ struct SelectiveScanPrompt {
   const std::int32_t* slot_index;   // (chunks)
   const std::int32_t* state_index;  // (chunks): the same, or where a narrow state is wide
   DeviceSlots state;                // (N, D) per slot of state_index
-  DeviceSlots window;               // (K-1, D) per slot of slot_index
+  DeviceSlots window;               // (K-1, D) bf16 per slot of slot_index
   std::int64_t token_blocks;
   std::int32_t channels;    // D
   std::int32_t state_size;  // N
@@ -160,12 +160,12 @@ struct ScanLane {
 // The window after the chunk: its last K-1 inputs, or what is left of the old ones and all of its own.
 __device__ __forceinline__ void ReplaceWindow(const SelectiveScanPrompt& args, std::int32_t slot,
                                               std::int64_t begin, std::int64_t end, int d) {
-  float* window = args.window.At(slot) + d;
+  __nv_bfloat16* window = args.window.Bf16At(slot) + d;
   const int length = static_cast<int>(end - begin < args.width ? end - begin : args.width);
   for (int k = 0; k < args.width - 1; ++k) {
     const int back = args.width - 1 - k;  // tokens before the end
     window[static_cast<std::int64_t>(k) * args.channels] =
-        back <= length ? __bfloat162float(args.xz[TileIndex(args.token_blocks, end - back, d)])
+        back <= length ? args.xz[TileIndex(args.token_blocks, end - back, d)]
                        : window[static_cast<std::int64_t>(k + length) * args.channels];
   }
 }

@@ -1,5 +1,6 @@
 // A pool of more than 2^33 bytes: its last slots give the bits that a small pool gives, by the general ops
 // and by the fused layer.
+#include <bit>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -50,7 +51,10 @@ class LargePoolTest : public testing::Test {
   void ExpectSameBits(std::int64_t window_floats, std::int64_t state_floats, const std::vector<float>& output,
                       const std::function<absl::Status(const Slots&, float* output)>& op) {
     const std::int64_t floats = window_floats + state_floats;
-    const std::vector<float> start = NormalFloats(random_, kRows * floats, 0, 0.5f);
+    std::vector<float> start = NormalFloats(random_, kRows * floats, 0, 0.5f);
+    for (std::int64_t i = 0; i < kRows * floats; ++i) {
+      if (i % floats < window_floats) start[i] = WithEqualHalves(start[i]);
+    }
     const DeviceBuffer small = Upload(*stream_, start);
     const DeviceBuffer small_out = Upload(*stream_, output), large_out = Upload(*stream_, output);
     const DeviceBuffer small_index = Upload(*stream_, std::vector<std::int32_t>{0, 1, 2, 3});
@@ -84,6 +88,12 @@ class LargePoolTest : public testing::Test {
     const auto want_out = Download(*stream_, small_out.as<float>(), output.size());
     const auto got_out = Download(*stream_, large_out.as<float>(), output.size());
     EXPECT_EQ(std::memcmp(got_out.data(), want_out.data(), output.size() * 4), 0) << "output";
+  }
+
+  // A float, and two bf16 of about its size.
+  static float WithEqualHalves(float value) {
+    const std::uint32_t high = std::bit_cast<std::uint32_t>(value) & 0xffff0000u;
+    return std::bit_cast<float>(high | high >> 16);
   }
 
   DeviceBuffer Normal(std::int64_t count, float mean = 0, float deviation = 1) {
@@ -192,6 +202,12 @@ TEST_F(LargePoolTest, TheFusedLayerGivesTheBitsOfASmallOne) {
   if (const std::string_view why_not = WhyNotFused(*device_, shape); !why_not.empty())
     GTEST_SKIP() << why_not;
   const GpuLayer layer(*stream_, shape, true, random_);
+  const std::int64_t window_floats = layer.window_elements() / 2;
+  const auto window_of = [](const Slots& slots) {
+    SlotView window = slots.window;
+    window.dtype = DType::kBf16;
+    return window;
+  };
   const StepWidths widths = {shape.d_model, shape.d_inner, shape.dt_bc_width()};
   const std::vector<float> table = NormalBf16(random_, kRows * shape.d_model, 1);
   const PackedLinear head = PackLinear(*device_, {.data = table.data(), .rows = kRows, .cols = shape.d_model},
@@ -202,7 +218,7 @@ TEST_F(LargePoolTest, TheFusedLayerGivesTheBitsOfASmallOne) {
   const DeviceBuffer memory = device_->Allocate(StepBufferBytes(kRows, widths), "test").value();
   const StepBuffers buffers = BindStepBuffers(memory.as<std::byte>(), kRows, widths);
   ExpectSameBits(
-      layer.window_floats(), layer.state_floats(), std::vector<float>(kRows * shape.d_model),
+      window_floats, layer.state_elements(), std::vector<float>(kRows * shape.d_model),
       [&](const Slots& slots, float* out) {
         absl::Status status = EmbedStep(*stream_, embedding,
                                         {.tokens = ids.as<std::uint32_t>(),
@@ -214,7 +230,7 @@ TEST_F(LargePoolTest, TheFusedLayerGivesTheBitsOfASmallOne) {
                                                 .buffers = buffers,
                                                 .rows = kRows,
                                                 .slot_index = slots.index,
-                                                .window = slots.window,
+                                                .window = window_of(slots),
                                                 .state = slots.state,
                                                 .next_norm_weight = layer.norm_weight()}));
         status.Update(CopyOnDevice(*stream_, out, buffers.residual, kRows * shape.d_model * sizeof(float)));
@@ -223,8 +239,7 @@ TEST_F(LargePoolTest, TheFusedLayerGivesTheBitsOfASmallOne) {
   const DeviceBuffer offsets = Offsets();
   const DeviceBuffer workspace =
       device_->Allocate(MambaLayerPromptBytes(shape, kTokens, kRows), "test").value();
-  ExpectSameBits(layer.window_floats(), layer.state_floats(),
-                 NormalFloats(random_, kTokens * shape.d_model, 0, 1),
+  ExpectSameBits(window_floats, layer.state_elements(), NormalFloats(random_, kTokens * shape.d_model, 0, 1),
                  [&](const Slots& slots, float* residual) {
                    const PromptChunks prompt = {.tokens = kTokens,
                                                 .chunks = kRows,
@@ -236,7 +251,7 @@ TEST_F(LargePoolTest, TheFusedLayerGivesTheBitsOfASmallOne) {
                                                              .norm_weight = layer.norm_weight(),
                                                              .prompt = prompt,
                                                              .residual = residual,
-                                                             .window = slots.window,
+                                                             .window = window_of(slots),
                                                              .state = slots.state,
                                                              .workspace = workspace.data()}));
                    return status;

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -21,6 +22,7 @@ namespace {
 using reference::MambaLayerPath;
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr std::uint16_t kNothing = 0xffff;
 constexpr int kLayers = 2;
 constexpr std::int32_t kVocab = 203;
 // Bytes between the tensors of two layers and of two slots, beyond their own.
@@ -83,18 +85,20 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
 
   const MambaLayerShape& shape() const { return GetParam().shape; }
   std::int64_t layer_floats() const {
-    return layers_[0].window_floats() + layers_[0].state_floats() + kGapFloats;
+    return layers_[0].window_elements() + layers_[0].state_elements() + kGapFloats;
   }
   std::int64_t slot_floats() const { return kLayers * layer_floats() + kGapFloats; }
   SlotView Window(float* pool, std::int32_t slots, int layer) const {
     return {.base = reinterpret_cast<std::byte*>(pool),
             .slot_stride_bytes = slot_floats() * 4,
             .layer_offset_bytes = layer * layer_floats() * 4,
-            .slots = slots};
+            .slots = slots,
+            .dtype = DType::kBf16};
   }
   SlotView State(float* pool, std::int32_t slots, int layer) const {
     SlotView view = Window(pool, slots, layer);
-    view.layer_offset_bytes += layers_[0].window_floats() * 4;
+    view.layer_offset_bytes += layers_[0].window_elements() * 4;
+    view.dtype = DType::kF32;
     return view;
   }
 
@@ -104,10 +108,42 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
     for (const std::int32_t slot : used) {
       if (slot == kNoSlot) continue;
       for (int layer = 0; layer < kLayers; ++layer) {
-        const std::vector<float> values = NormalFloats(random_, layer_floats() - kGapFloats, 0, 0.5f);
-        std::ranges::copy(values, pool.begin() + slot * slot_floats() + layer * layer_floats());
+        const auto to = pool.begin() + slot * slot_floats() + layer * layer_floats();
+        const auto state = std::ranges::copy(NormalBf16(random_, layers_[0].window_elements(), 0.5f), to).out;
+        std::ranges::copy(NormalFloats(random_, layers_[0].state_elements(), 0, 0.5f), state);
       }
     }
+    return pool;
+  }
+
+  // Every window's elements (window_elements floats) in a pool.
+  template <class Visit>
+  void ForEachWindow(std::vector<float>* pool, const Visit& visit) const {
+    for (size_t slot = 0; slot < pool->size(); slot += slot_floats()) {
+      for (int layer = 0; layer < kLayers; ++layer)
+        visit(std::span(*pool).subspan(slot + layer * layer_floats(), layers_[0].window_elements()));
+    }
+  }
+  // As the kernels take it: the bf16 of a window in the first half of its place, nothing in the second.
+  DeviceBuffer UploadPool(std::vector<float> pool) {
+    ForEachWindow(&pool, [](std::span<float> window) {
+      std::vector<std::uint16_t> halves(2 * window.size(), kNothing);
+      std::ranges::transform(window, halves.begin(), FloatToBf16);
+      std::memcpy(window.data(), halves.data(), window.size_bytes());
+    });
+    return Upload(*stream_, pool);
+  }
+  std::vector<float> DownloadPool(const DeviceBuffer& from, size_t floats) {
+    std::vector<float> pool = Download(*stream_, from.as<float>(), floats);
+    size_t strays = 0;
+    ForEachWindow(&pool, [&](std::span<float> window) {
+      std::vector<std::uint16_t> halves(2 * window.size());
+      std::memcpy(halves.data(), window.data(), window.size_bytes());
+      const auto nothing = std::span(halves).subspan(window.size());
+      strays += nothing.size() - std::ranges::count(nothing, kNothing);
+      std::ranges::transform(std::span(halves).first(window.size()), window.begin(), Bf16ToFloat);
+    });
+    EXPECT_EQ(strays, 0u) << "behind windows";
     return pool;
   }
 
@@ -129,7 +165,7 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
       std::vector<double> want(from, from + M);
       double* const window = pool->data() + slots[token] * slot_floats() + layer * layer_floats();
       reference::MambaLayerToken(layers_[layer].reference(), path, &want, window,
-                                 window + layers_[layer].window_floats());
+                                 window + layers_[layer].window_elements());
       for (size_t m = 0; m < M; ++m) distance.Add(to[m], want[m]);
     }
     if (path == MambaLayerPath::kPrompt) {
@@ -180,7 +216,7 @@ void MambaLayerTest::RunStep(std::int32_t rows) {
       PackLinear(*device_, {.data = table_.data(), .rows = kVocab, .cols = M}, WeightPrecision::kBf16)
           .value();
   const StepWidths widths = {shape().d_model, shape().d_inner, shape().dt_bc_width()};
-  const DeviceBuffer pool = Upload(*stream_, before), ids = Upload(*stream_, tokens),
+  const DeviceBuffer pool = UploadPool(before), ids = Upload(*stream_, tokens),
                      index = Upload(*stream_, slot_index),
                      memory = device_->Allocate(StepBufferBytes(rows, widths), "test").value();
   ASSERT_TRUE(FillBytes(*stream_, memory.data(), 0xff, memory.bytes()).ok());
@@ -212,7 +248,7 @@ void MambaLayerTest::RunStep(std::int32_t rows) {
     ExpectLayer(MambaLayerPath::kStep, layer, slot_index, residual, after, &want_pool);
     residual = after;
   }
-  ExpectPool(before, Download(*stream_, pool.as<float>(), before.size()), want_pool);
+  ExpectPool(before, DownloadPool(pool, before.size()), want_pool);
   ExpectHead(rows, head, buffers, slot_index);
 }
 
@@ -268,7 +304,7 @@ void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths) {
   }
   rows.insert(rows.end(), 512, kNaN);
   const std::int64_t tokens = offsets.back();
-  const DeviceBuffer pool = Upload(*stream_, before), residual = Upload(*stream_, rows),
+  const DeviceBuffer pool = UploadPool(before), residual = Upload(*stream_, rows),
                      ends = Upload(*stream_, offsets), index = Upload(*stream_, slot_index),
                      workspace =
                          device_->Allocate(MambaLayerPromptBytes(shape(), tokens, chunks), "test").value();
@@ -293,7 +329,7 @@ void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths) {
     ExpectLayer(MambaLayerPath::kPrompt, layer, token_slots, rows, after, &want_pool);
     rows = after;
   }
-  ExpectPool(before, Download(*stream_, pool.as<float>(), before.size()), want_pool);
+  ExpectPool(before, DownloadPool(pool, before.size()), want_pool);
 }
 
 TEST_P(MambaLayerTest, ADecodeStepIsThatOfTheReferenceAndWritesNothingElse) {

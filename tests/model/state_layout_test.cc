@@ -44,6 +44,27 @@ TEST(StateLayoutTest, ANarrowTensorIsHalfAsLargeAndHasAWideForm) {
   EXPECT_EQ(read, canonical);
 }
 
+TEST(StateLayoutTest, AnExactTensorIsHalfAsLargeAndHasNeitherKeyNorWideForm) {
+  const StateSpec specs[] = {
+      {"window", {3, 5}, kernels::DType::kBf16, StateOrder::kTransposed, /*exact=*/true},
+      {"sum", {5}, kernels::DType::kF32, StateOrder::kCanonical}};
+  const StateLayout layout = BuildStateLayout(specs, /*n_layer=*/4, /*d_model=*/7);
+  EXPECT_FALSE(layout.narrow());
+  EXPECT_EQ(layout.tensors[0].offset, 0u);
+  EXPECT_EQ(layout.tensors[1].offset, 32u);  // behind 15 halves, rounded up to floats
+  EXPECT_EQ(layout.tensors[1].layer_stride, 52u);
+  EXPECT_EQ(layout.last_hidden_offset, 4 * 52u);
+  EXPECT_EQ(layout.bytes, 4 * 52u + 28u);
+  EXPECT_EQ(layout.PoolBytes(3), 3 * layout.stride);
+
+  std::vector<std::byte> slot(layout.bytes);
+  std::vector<float> canonical(4 * 15), read(4 * 15);
+  for (size_t i = 0; i < canonical.size(); ++i) canonical[i] = static_cast<float>(i) - 20.5f;
+  WriteCanonical(layout.tensors[0], canonical.data(), slot.data());
+  ReadCanonical(layout.tensors[0], slot.data(), read.data());
+  EXPECT_EQ(read, canonical);
+}
+
 TEST(StateLayoutTest, WideSlotsAreFewAndCountForThePool) {
   StateLayout layout;
   layout.stride = 100;

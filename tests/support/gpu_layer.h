@@ -44,9 +44,9 @@ class GpuLayer {
   const float* norm_weight() const { return norm_weight_; }
   const reference::MambaLayer& reference() const { return reference_; }
 
-  // Floats of its window and of its state in a slot; the state follows the window.
-  int64_t window_floats() const { return int64_t{shape_.d_conv - 1} * shape_.d_inner; }
-  int64_t state_floats() const { return int64_t{shape_.d_state} * shape_.d_inner; }
+  // Elements of its window and of its state in a slot.
+  int64_t window_elements() const { return int64_t{shape_.d_conv - 1} * shape_.d_inner; }
+  int64_t state_elements() const { return int64_t{shape_.d_state} * shape_.d_inner; }
 
  private:
   const float* Vector(kernels::Stream& stream, const std::vector<float>& values);

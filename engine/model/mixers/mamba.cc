@@ -62,6 +62,7 @@ class Mamba : public Mixer, public FusedMixer {
 
   FusedMixer* fused() override { return why_not_fused_.empty() ? this : nullptr; }
   std::string_view why_not_fused() const override { return why_not_fused_; }
+  std::vector<StateSpec> FusedState() const override;
   kernels::StepWidths FusedWidths() const override;
   absl::Status FusedStep(const FusedStepCall& call) override;
   size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const override;
@@ -323,6 +324,14 @@ kernels::MambaLayerWeights Mamba::LayerWeights() const {
           .decay_log2 = decay_log2_.as<float>(),
           .skip = skip_.as<float>(),
           .out_bias = out_proj_.bias()};
+}
+
+// The convolution's inputs are rounded to bf16.
+std::vector<StateSpec> Mamba::FusedState() const {
+  std::vector<StateSpec> state = State();
+  state.front().dtype = kernels::DType::kBf16;
+  state.front().exact = true;
+  return state;
 }
 
 kernels::StepWidths Mamba::FusedWidths() const {
