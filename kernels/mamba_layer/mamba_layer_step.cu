@@ -87,9 +87,20 @@ const char* OutProj(void* stream, const MambaLayerStepArgs& args) {
   return LaunchProduct(stream, args.weights.out_proj, buffers.y, args.rows, output);
 }
 
+// How far ahead of its own states a block brings others to the L2. In many rounds of the blocks that run at
+// once, two a multiprocessor, half a round: one ends when the states of the next are there. In few rounds,
+// the second while the first waits for x_proj.
+int StatesAhead(int blocks) {
+  constexpr int kManyRounds = 3;
+  const int multiprocessors = DeviceAttribute(cudaDevAttrMultiProcessorCount);
+  return blocks > 2 * kManyRounds * multiprocessors ? multiprocessors : 2 * multiprocessors;
+}
+
 template <int kN, int kRows, int kWarps, int kLanes>
-const char* LaunchStates(void* stream, const StateStepArgs& args) {
+const char* LaunchStates(void* stream, StateStepArgs args) {
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
+  args.ahead = StatesAhead((args.channels + Shape::kChannels - 1) / Shape::kChannels *
+                           ((args.rows + kRows - 1) / kRows));
   return Launch(stream,
                 IsBf16(args.state) ? StepStates<kN, kRows, kWarps, kLanes, true>
                                    : StepStates<kN, kRows, kWarps, kLanes, false>,

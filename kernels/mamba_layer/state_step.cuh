@@ -36,13 +36,15 @@ struct StateStepArgs {
   std::int32_t rank;      // R
   std::int32_t rank_pad;  // of dt_proj
   float norm_eps;         // of the weightless norms on dt, B and C; negative: none
+  std::int32_t ahead;     // a block brings to L2 the states of the one so many further on; 0: it does not
 };
 
 // kLanes lanes share a quad of channels: 4 for few rows (the shortest chain), 1 for many (wider loads,
 // nothing to exchange).
-template <int kN, int kRows, int kWarps, int kLanes>
+template <int kN, int kRowsOfBlock, int kWarps, int kLanes>
 struct StateStepShape {
   static constexpr int kThreads = kWarps * 32;
+  static constexpr int kRows = kRowsOfBlock;
   static constexpr int kChannels = kWarps * 16;
   static constexpr int kWarpChannels = 32 / kLanes * kQuad;
   static constexpr int kGroups = kChannels / kWarpChannels;
@@ -53,7 +55,8 @@ struct StateStepShape {
   static constexpr int kAhead = kRowsPerWarp < kMostAhead ? kRowsPerWarp : kMostAhead;
   static constexpr int kRowTiles = (kRows + kCore - 1) / kCore;
   static constexpr int kDeltaStride = kChannels + 4;
-  static constexpr bool kDecayShared = kLanes < 4 && kN == 16;  // else in registers
+  static constexpr bool kDecayShared = kLanes < 4 && kN == 16;                   // else in registers
+  static constexpr bool kHasAhead = kLanes == 1 && kRows == kWarps && kN <= 32;  // a row a warp, an n a lane
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
     return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + 128 +
@@ -79,6 +82,21 @@ __device__ __forceinline__ void CopyRows(const float* from, int count, float* to
   } else {
     for (int i = threadIdx.x; i < count; i += kThreads) to[i] = __ldcg(from + i);
   }
+}
+
+// A warp's part of the states of the block `args.ahead` further on.
+template <class Shape, int kN, bool kNarrow>
+__device__ __forceinline__ void BringStatesAhead(const StateStepArgs& args) {
+  using Element = typename StateInSlot<kNarrow>::Element;
+  const int block = blockIdx.y * gridDim.x + blockIdx.x + args.ahead;
+  const int row = block / gridDim.x * Shape::kRows + threadIdx.x / 32, n = threadIdx.x % 32;
+  const int channel0 = block % gridDim.x * Shape::kChannels;
+  if (args.ahead == 0 || row >= args.rows || n >= kN) return;
+  const int slot = args.slot_index[row];
+  if (slot == kNoSlot) return;
+  BulkPrefetch(reinterpret_cast<Element*>(SlotData(args.state, slot)) + channel0 +
+                   static_cast<std::int64_t>(n) * args.channels,
+               min(Shape::kChannels, args.channels - channel0) * static_cast<int>(sizeof(Element)));
 }
 
 // The sum over n of a quad of channels from its four partial sums, (s0 + s1) + (s2 + s3). One lane has them
@@ -205,6 +223,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
     const int channel = channel0 + warp * 16 + lane / 4 + i * 8;
     dt_bias[i] = channel < args.channels ? args.dt_bias[channel] : 0.0f;
   }
+  if constexpr (Shape::kHasAhead) BringStatesAhead<Shape, kN, kNarrow>(args);
   WaitForPreviousKernel();
 
   CopyRows<Shape::kThreads>(args.dt_bc + static_cast<std::int64_t>(row0) * width, row_count * width, raw);

@@ -196,13 +196,13 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
     __syncthreads();  // the ring is free
     StoreWideSums<Shape::kSumStride, kColumns>(sum, sums);
   }
+  typename Output::Constants constants = {};
+  if (row_inside) output.LoadConstants(m, constants);  // while the others' sums come
   if (gridDim.x > 1) {
     hopper::ClusterSync();
   } else {
     __syncthreads();
   }
-  typename Output::Constants constants = {};
-  if (row_inside) output.LoadConstants(m, constants);
   for (int column = first_column; column < columns; column += column_step) {
     typename Output::Operands operands;
     if (row_inside) {
