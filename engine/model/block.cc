@@ -55,7 +55,7 @@ std::span<const kernels::SlotView> Block::StepViews(const StateView& state) {
 std::span<const kernels::SlotView> Block::PrefillViews(const StateView& state) {
   for (size_t i = 0; i < prefill_views_.size(); ++i) {
     kernels::SlotView& view = prefill_views_[i];
-    const bool wide = view.dtype != step_views_[i].dtype;
+    const bool wide = view.dtype != step_views_[i].dtype;  // only a narrow tensor's differ
     view.base = wide ? state.wide_base : state.base;
     view.slot_stride_bytes = static_cast<int64_t>(wide ? state.wide_stride : state.stride);
     view.slots = wide ? state.wide_slots : state.slots;

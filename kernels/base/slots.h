@@ -30,13 +30,13 @@ struct SlotView {
   std::int64_t layer_offset_bytes = 0;  // of this tensor of this layer inside a slot; a multiple of 4
   std::int32_t slots = 0;               // S
   std::uint16_t layer = 0;              // of a narrow state: whose rounding it takes part in
-  DType dtype = DType::kF32;            // or kBf16; slots of a state of that begin with a RoundingKey
+  DType dtype = DType::kF32;            // or kBf16; where a state's is, slots begin with a RoundingKey
 
   MAMBAD_HOST_DEVICE std::byte* Slot(std::int32_t slot) const { return base + slot * slot_stride_bytes; }
   MAMBAD_HOST_DEVICE float* At(std::int32_t slot) const {
     return reinterpret_cast<float*>(Slot(slot) + layer_offset_bytes);
   }
-  MAMBAD_HOST_DEVICE std::uint16_t* NarrowAt(std::int32_t slot) const {
+  MAMBAD_HOST_DEVICE std::uint16_t* Bf16At(std::int32_t slot) const {
     return reinterpret_cast<std::uint16_t*>(Slot(slot) + layer_offset_bytes);
   }
   MAMBAD_HOST_DEVICE RoundingKey& KeyAt(std::int32_t slot) const {

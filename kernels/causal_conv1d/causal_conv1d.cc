@@ -26,6 +26,7 @@ absl::Status CheckCommon(Stream& stream, const Args& args, std::int64_t count) {
   if (args.x_stride < args.filter.channels || args.y_stride < args.filter.channels) {
     return Bad("a stride is below channels");
   }
+  if (args.window.dtype != DType::kF32) return Bad("the window is not fp32");
   return CheckSlots("causal_conv1d", stream, args.window, args.slot_index, count);
 }
 

@@ -53,7 +53,7 @@ struct MambaLayerPromptArgs {
   void* workspace = nullptr;                  // 256-byte aligned
 };
 
-// cudaErrorInvalidValue: a dtype of the slots is wrong.
+// cudaErrorInvalidValue also when a dtype of the slots is another.
 int MambaLayerPrompt(const MambaLayerPromptArgs& args, void* stream);
 
 }  // namespace mambad::kernels

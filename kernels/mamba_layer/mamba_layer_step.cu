@@ -99,13 +99,12 @@ int StatesAhead(int blocks) {
 template <int kN, int kRows, int kWarps, int kLanes>
 const char* LaunchStates(void* stream, StateStepArgs args) {
   using Shape = StateStepShape<kN, kRows, kWarps, kLanes>;
-  args.ahead = StatesAhead((args.channels + Shape::kChannels - 1) / Shape::kChannels *
-                           ((args.rows + kRows - 1) / kRows));
+  const dim3 grid((args.channels + Shape::kChannels - 1) / Shape::kChannels, (args.rows + kRows - 1) / kRows);
+  args.ahead = StatesAhead(static_cast<int>(grid.x * grid.y));
   return Launch(stream,
                 IsBf16(args.state) ? StepStates<kN, kRows, kWarps, kLanes, true>
                                    : StepStates<kN, kRows, kWarps, kLanes, false>,
-                {.grid = dim3((args.channels + Shape::kChannels - 1) / Shape::kChannels,
-                              (args.rows + kRows - 1) / kRows),
+                {.grid = grid,
                  .threads = Shape::kThreads,
                  .shared_bytes = Shape::SharedBytes(args.rank, args.rank_pad)},
                 args);
@@ -124,10 +123,14 @@ const char* LaunchStateRows(void* stream, const StateStepArgs& args, const Folde
 template <int kN>
 const char* StatesOfSize(void* stream, const StateStepArgs& args, const FoldedSums& folded) {
   if (args.dt_bc == nullptr) return LaunchStateRows<kN, kMostFoldGroups, true>(stream, args, folded);
-  if (args.rows == 1) {
-    return IsBf16(args.state) ? LaunchStates<kN, 1, 2, 4>(stream, args)
-                              : LaunchStateRows<kN, 4, false>(stream, args, folded);
+  // A block for each of so many rows: one for all of them takes as long as all, one for each of eight reads
+  // dt_proj too often.
+  constexpr int kMostApart = 4;
+  if (args.rows <= kMostApart && !IsBf16(args.state)) {
+    return args.rows == 2 ? LaunchStateRows<kN, 8, false>(stream, args, folded)
+                          : LaunchStateRows<kN, 4, false>(stream, args, folded);
   }
+  if (args.rows == 1) return LaunchStates<kN, 1, 2, 4>(stream, args);
   if (args.rows == 2) return LaunchStates<kN, 2, 2, 4>(stream, args);
   if (args.rows == 4) return LaunchStates<kN, 4, 2, 4>(stream, args);
   if (args.rows <= 16) return LaunchStates<kN, 8, 2, 4>(stream, args);

@@ -42,8 +42,8 @@ struct MambaLayerStepArgs {
   StepBuffers buffers;
   std::int32_t rows = 0;                     // a bucket
   const std::int32_t* slot_index = nullptr;  // (rows), device memory; written before the step begins
-  SlotView window;                           // (K-1, D) bf16 per slot; all a multiple of 16 bytes
-  SlotView state;                            // (N, D) per slot, fp32 or bf16; likewise
+  SlotView window;  // (K-1, D) bf16 per slot; base, stride, offset: 16-byte multiples
+  SlotView state;   // (N, D) per slot, fp32 or bf16; likewise
   float norm_eps = 1e-5f;
   const float* next_norm_weight = nullptr;  // (M)
   SlotView last_hidden;  // (M) per slot, likewise: where the last layer leaves the residual row; base null:

@@ -1,5 +1,5 @@
 // What becomes of the results of each matrix product of a step, four channels (m .. m+3) of a row (b) at a
-// time. An output has
+// time, or eight. An output has
 //   kScaled                    whether results are multiplied by the row's norm scale
 //   kFolds                     whether x_proj is folded in (x_proj_fold.h): it then has `folded`, and Apply
 //                              leaves bf16 results at `quad` too
@@ -28,8 +28,10 @@
 //                                          constants lie `stride` floats apart; gives the sum of the four
 //                                          results' squares if kSquares
 //   StoreSquares(row, m, sum)              if kSquares: that of the kSquareGroupWidth channels from m on
-// or, with kTakesEights, eight channels at a time, of bf16 that lanes have exchanged:
-//   ToBf16<part>(sum, scale, constants)    of two channels
+// or, with kTakesEights, eight channels (m .. m+7) at a time, of bf16 that lanes have exchanged; a part's
+// channels are a multiple of 8:
+//   RowOperands, LoadRow<part>(row, m, operands)
+//   ToBf16<part>(sum, scale, constants)    of two channels, before the exchange
 //   ApplyEight<part>(row, m, eight, constants, stride, operands)
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
@@ -112,12 +114,12 @@ struct ConvAndGate {
   __device__ __forceinline__ void Prefetch(int m, int b) const {
     const int slot = slot_index[b];
     if (m >= channels || slot == kNoSlot) return;
-    for (int k = 0; k < conv_width - 1; ++k) PrefetchLine(window.NarrowAt(slot) + m + k * channels);
+    for (int k = 0; k < conv_width - 1; ++k) PrefetchLine(window.Bf16At(slot) + m + k * channels);
   }
   __device__ __forceinline__ void LoadSlot(int m, int b, Operands& operands) const {
     operands.slot = slot_index[b];
     if (m >= channels || operands.slot == kNoSlot) return;
-    const std::uint16_t* const from = window.NarrowAt(operands.slot) + m;
+    const std::uint16_t* const from = window.Bf16At(operands.slot) + m;
 #pragma unroll
     for (int i = 0; i < kMaxStepConvWidth - 1; ++i) {
       if (TapOf(i) >= 0)
@@ -139,7 +141,7 @@ struct ConvAndGate {
       const uint2 bits = Bf16Bits(Convolve(input, constants, operands.window));
       if constexpr (kFolds) *quad = bits;
       if (!writes) return;
-      Shift(window.NarrowAt(operands.slot) + m, operands.window, input);
+      Shift(window.Bf16At(operands.slot) + m, operands.window, input);
       *reinterpret_cast<uint2*>(x + layout.Index(b, m)) = bits;
     }
   }
@@ -147,7 +149,7 @@ struct ConvAndGate {
   // Part 0 is the convolution, part 1 the gate.
   __device__ __forceinline__ Row RowAt(int b, bool inside) const {
     const int slot = inside ? slot_index[b] : kNoSlot;
-    return {slot == kNoSlot ? nullptr : window.NarrowAt(slot), layout.Index(b, 0)};
+    return {slot == kNoSlot ? nullptr : window.Bf16At(slot), layout.Index(b, 0)};
   }
   static __device__ __forceinline__ bool Lives(const Row& row) { return row.window != nullptr; }
   __device__ __forceinline__ void PrefetchSlots(int rows, int first, int step) const {
@@ -155,7 +157,7 @@ struct ConvAndGate {
     const int elements = (conv_width - 1) * channels, pieces = (elements + kPiece - 1) / kPiece;
     for (int i = first; i < rows * pieces; i += step) {
       const int slot = slot_index[i / pieces], at = i % pieces * kPiece;
-      if (slot != kNoSlot) BulkPrefetch(window.NarrowAt(slot) + at, min(kPiece, elements - at) * 2);
+      if (slot != kNoSlot) BulkPrefetch(window.Bf16At(slot) + at, min(kPiece, elements - at) * 2);
     }
   }
   // Other loads take the rest of a line later, which must not leave the L2 before.

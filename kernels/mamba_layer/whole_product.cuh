@@ -118,8 +118,8 @@ __device__ __forceinline__ uint4 EightOfRow(const std::uint32_t (&pairs)[2][2]) 
 // How many quads of a half a thread completes at once: as many as registers allow.
 template <class Shape>
 constexpr int QuadsAtOnce() {
-  constexpr int kRegisters = 112, kMost = 5;
-  const int fitting = (kRegisters - Shape::kSums) / 12, most = fitting < kMost ? fitting : kMost;
+  constexpr int kRegisters = 112, kOfQuad = 12, kMost = 5;
+  const int fitting = (kRegisters - Shape::kSums) / kOfQuad, most = fitting < kMost ? fitting : kMost;
   const int turns = (Shape::kHalfBlocks + most - 1) / most;
   return (Shape::kHalfBlocks + turns - 1) / turns;
 }
@@ -147,6 +147,7 @@ __device__ __forceinline__ void CompleteByEights(const ProductArgs& args, const 
                                                  const typename Output::Row& row, float scale,
                                                  const float* constants, float (&total)[Shape::kSums]) {
   constexpr int kPart = Shape::kParts == 2 ? kHalf : 0, kBlocks = Shape::kHalfBlocks;
+  static_assert(Shape::kSums >= 8 && !Output::kSquares);
   const float2 scales = ScalesOfRows(scale);
   const int own_block = threadIdx.x % 4 / 2, own_pair = threadIdx.x % 4 * 2;
   const int first = tile.RowInPart(kHalf) + own_block * kCore;

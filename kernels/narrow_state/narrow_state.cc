@@ -39,7 +39,7 @@ void ForEachBlock(Stream& stream, const NarrowStateArgs& args, const Block& bloc
       const std::int32_t slot = args.narrow_slot[row];
       if (slot == kNoSlot) continue;
       std::byte* const narrow =
-          reinterpret_cast<std::byte*>(args.narrow.NarrowAt(slot)) + layer * args.narrow_layer_stride;
+          reinterpret_cast<std::byte*>(args.narrow.Bf16At(slot)) + layer * args.narrow_layer_stride;
       std::byte* const wide =
           reinterpret_cast<std::byte*>(args.wide.At(args.wide_slot[row])) + layer * args.wide_layer_stride;
       block(reinterpret_cast<std::uint16_t*>(narrow), reinterpret_cast<float*>(wide), args.narrow.KeyAt(slot),

@@ -22,7 +22,7 @@ struct Column {
         layer(blockIdx.y),
         channel(blockIdx.z * kThreads + threadIdx.x) {
     if (slot == kNoSlot || channel >= args.channels) return;
-    narrow = reinterpret_cast<std::uint16_t*>(reinterpret_cast<std::byte*>(args.narrow.NarrowAt(slot)) +
+    narrow = reinterpret_cast<std::uint16_t*>(reinterpret_cast<std::byte*>(args.narrow.Bf16At(slot)) +
                                               layer * args.narrow_layer_stride) +
              channel;
     wide = reinterpret_cast<float*>(reinterpret_cast<std::byte*>(args.wide.At(args.wide_slot[blockIdx.x])) +

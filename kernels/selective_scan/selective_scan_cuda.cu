@@ -51,7 +51,7 @@ struct NarrowChannelState {
 
   __device__ NarrowChannelState(const SlotView& view, std::int32_t index, std::int64_t channel,
                                 std::int64_t D)
-      : slot(view.NarrowAt(index) + channel),
+      : slot(view.Bf16At(index) + channel),
         D(D),
         key(view.KeyAt(index)),
         layer(view.layer),

@@ -164,10 +164,10 @@ MAMBAD_LANE void StepBlock(const SelectiveScanStepArgs& args, std::int64_t row, 
     const std::int64_t N = args.params.state_size;
     const RoundingKey& now = args.state.KeyAt(slot);
     BlockRows state;
-    WidenBlock(args.state.NarrowAt(slot), D, channel, N, state.row[0]);
+    WidenBlock(args.state.Bf16At(slot), D, channel, N, state.row[0]);
     Advance<V, kFull>(args.params, args.in, row, channel, pair, decay, StagedState<V>{state}, y);
     RoundBlock(state.row[0], {now.seed, now.position + 1}, args.state.layer, D, channel, N,
-               args.state.NarrowAt(slot));
+               args.state.Bf16At(slot));
   } else {
     Advance<V, kFull>(
         args.params, args.in, row, channel, pair, decay,

@@ -263,6 +263,7 @@ TEST_P(CausalConv1dTest, RefusesWhatItCannotCompute) {
   EXPECT_TRUE(refused([](Args& a) { a.filter.weight = nullptr; }));
   EXPECT_TRUE(refused([](Args& a) { a.x = nullptr; }));
   EXPECT_TRUE(refused([](Args& a) { a.y_stride = 3; }));
+  EXPECT_TRUE(refused([](Args& a) { a.window.dtype = DType::kBf16; }));
   EXPECT_TRUE(refused([](Args& a) { a.chunks = -1; }));
   EXPECT_TRUE(refused([&](Args& a) { a.offsets = descending.data(); }));
   EXPECT_TRUE(refused([&](Args& a) { a.offsets = negative.data(); }));

@@ -34,6 +34,8 @@ constexpr std::int64_t kGapFloats = 4;
 // moves states and outputs of these shapes by up to 6e-4.)
 constexpr double kPoolTolerance = 2e-3;
 constexpr double kOutputTolerance = 4e-3;
+// Of one element of a slot: a few roundings to bf16. Another's element, of deviation 0.5, is farther off.
+constexpr double kElementTolerance = 0x1p-4;
 
 class Distance {
  public:
@@ -65,6 +67,10 @@ const Case kCases[] = {
     // second block has none; out_proj's, by 64 rows of x and with 512 by 128, and half a group of squares.
     {"whole", {192, 3136, 16, 4, 12}, false, 384},
     {"groups", {2240, 64, 16, 4, 4}, true, 512},
+    // Other widths of the convolution there; 2.8b's tiles of 80 and 160 rows.
+    {"whole k3", {64, 5120, 8, 3, 4}, true, 512},
+    {"whole k2", {64, 3136, 8, 2, 4}, true},
+    {"whole k1", {64, 3136, 8, 1, 4}},
 };
 
 class MambaLayerTest : public testing::TestWithParam<Case> {
@@ -174,19 +180,21 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
     EXPECT_LE(distance.Relative(), kOutputTolerance) << "layer " << layer;
   }
 
-  // What was NaN before has the same bits; the rest is near `want`.
+  // What was NaN before has the same bits; the rest is near `want`, as a whole and each.
   static void ExpectPool(const std::vector<float>& before, const std::vector<float>& after,
                          const std::vector<double>& want) {
     Distance distance;
-    size_t strays = 0;
+    size_t strays = 0, far = 0;
     for (size_t i = 0; i < before.size(); ++i) {
       if (!std::isnan(before[i])) {
         distance.Add(after[i], want[i]);
+        far += !(std::abs(after[i] - want[i]) <= kElementTolerance * (1 + std::abs(want[i])));
       } else {
         strays += std::memcmp(&before[i], &after[i], sizeof(float)) != 0;
       }
     }
     EXPECT_EQ(strays, 0u);
+    EXPECT_EQ(far, 0u);
     EXPECT_LE(distance.Relative(), kPoolTolerance);
   }
 
@@ -338,6 +346,20 @@ TEST_P(MambaLayerTest, ADecodeStepIsThatOfTheReferenceAndWritesNothingElse) {
     RunStep(rows);
   }
   if (GetParam().many_rows > 0) RunStep(GetParam().many_rows);
+}
+
+TEST_P(MambaLayerTest, AWindowThatIsNotBf16IsRefused) {
+  const DeviceBuffer pool = UploadPool(NewPool(1, {0}));
+  SlotView window = Window(pool.as<float>(), 1, 0);
+  window.dtype = DType::kF32;
+  const SlotView state = State(pool.as<float>(), 1, 0);
+  EXPECT_EQ(MambaLayerStep(*stream_, {.shape = shape(), .rows = 1, .window = window, .state = state}).code(),
+            absl::StatusCode::kInternal);
+  EXPECT_EQ(MambaLayerPrompt(
+                *stream_,
+                {.shape = shape(), .prompt = {.tokens = 1, .chunks = 1}, .window = window, .state = state})
+                .code(),
+            absl::StatusCode::kInternal);
 }
 
 TEST_P(MambaLayerTest, APromptPassIsThatOfTheReferenceAndWritesNothingElse) {

@@ -284,7 +284,7 @@ TEST_P(SelectiveScanTest, ANarrowStepIsAStepThenARounding) {
         for (std::int32_t slot = 0; slot < kSlots; ++slot) {
           std::vector<float> values = RandomFloats(N * D, 40 + slot);
           for (std::int64_t i = 0; i < N * D; ++i) {
-            narrow.NarrowAt(slot)[i] = FloatToBf16(values[i]);
+            narrow.Bf16At(slot)[i] = FloatToBf16(values[i]);
             values[i] = RoundToBf16(values[i]);
           }
           wide.Set(slot, values);

@@ -65,6 +65,22 @@ TEST(StateLayoutTest, AnExactTensorIsHalfAsLargeAndHasNeitherKeyNorWideForm) {
   EXPECT_EQ(read, canonical);
 }
 
+TEST(StateLayoutTest, AnExactTensorBesideANarrowOneStaysInTheSlot) {
+  const StateSpec specs[] = {
+      {"window", {6, 2}, kernels::DType::kBf16, StateOrder::kTransposed, /*exact=*/true},
+      {"state", {6, 4}, kernels::DType::kBf16, StateOrder::kTransposed}};
+  const StateLayout layout = BuildStateLayout(specs, /*n_layer=*/3, /*d_model=*/7);
+  EXPECT_TRUE(layout.narrow());
+  EXPECT_FALSE(layout.tensors[0].narrow());
+  EXPECT_TRUE(layout.tensors[1].narrow());
+  EXPECT_EQ(layout.tensors[0].offset, 16u);  // behind the key
+  EXPECT_EQ(layout.tensors[1].offset, 16u + 24u);
+  EXPECT_EQ(layout.tensors[1].layer_stride, 24u + 48u);
+  EXPECT_EQ(layout.tensors[0].wide_layer_stride, 0u);
+  EXPECT_EQ(layout.tensors[1].wide_layer_stride, 96u);
+  EXPECT_EQ(layout.bytes, 16u + 3 * 72u + 28u);
+}
+
 TEST(StateLayoutTest, WideSlotsAreFewAndCountForThePool) {
   StateLayout layout;
   layout.stride = 100;
