@@ -84,7 +84,7 @@ __device__ __forceinline__ float CompletedScale(const NormedRows& norm, int firs
   return result;
 }
 
-// Whose both rows' scales, wgmma's first half first, from each lane's own.
+// The scales of both rows that a pair of lanes holds, wgmma's first half first, from each lane's own.
 __device__ __forceinline__ float2 ScalesOfRows(float scale) {
   const float other = __shfl_xor_sync(~0u, scale, 1);
   return threadIdx.x % 2 == 0 ? float2{scale, other} : float2{other, scale};

@@ -11,6 +11,16 @@ namespace {
 const StateSpec kSpecs[] = {{"window", {3, 2}, kernels::DType::kF32, StateOrder::kTransposed},
                             {"sum", {5}, kernels::DType::kF32, StateOrder::kCanonical}};
 
+// `elements` numbers that are bf16, through tensor `index` of a slot.
+void ExpectReadsWhatWasWritten(const StateLayout& layout, size_t index, size_t elements) {
+  std::vector<std::byte> slot(layout.bytes);
+  std::vector<float> canonical(elements), read(elements);
+  for (size_t i = 0; i < elements; ++i) canonical[i] = static_cast<float>(i) - 20.5f;
+  WriteCanonical(layout.tensors[index], canonical.data(), slot.data());
+  ReadCanonical(layout.tensors[index], slot.data(), read.data());
+  EXPECT_EQ(read, canonical);
+}
+
 TEST(StateLayoutTest, PlacesLayerAfterLayerAndTheHiddenRowLast) {
   const StateLayout layout = BuildStateLayout(kSpecs, /*n_layer=*/4, /*d_model=*/7);
   ASSERT_EQ(layout.tensors.size(), 2u);
@@ -36,12 +46,7 @@ TEST(StateLayoutTest, ANarrowTensorIsHalfAsLargeAndHasAWideForm) {
   EXPECT_EQ(layout.tensors[1].wide_layer_stride, 60u);
   EXPECT_EQ(layout.wide_stride, 256u);  // 240, rounded up to 64
 
-  std::vector<std::byte> slot(layout.bytes);
-  std::vector<float> canonical(4 * 15), read(4 * 15);
-  for (size_t i = 0; i < canonical.size(); ++i) canonical[i] = static_cast<float>(i) - 20.5f;
-  WriteCanonical(layout.tensors[1], canonical.data(), slot.data());
-  ReadCanonical(layout.tensors[1], slot.data(), read.data());
-  EXPECT_EQ(read, canonical);
+  ExpectReadsWhatWasWritten(layout, 1, 4 * 15);
 }
 
 TEST(StateLayoutTest, AnExactTensorIsHalfAsLargeAndHasNeitherKeyNorWideForm) {
@@ -57,12 +62,7 @@ TEST(StateLayoutTest, AnExactTensorIsHalfAsLargeAndHasNeitherKeyNorWideForm) {
   EXPECT_EQ(layout.bytes, 4 * 52u + 28u);
   EXPECT_EQ(layout.PoolBytes(3), 3 * layout.stride);
 
-  std::vector<std::byte> slot(layout.bytes);
-  std::vector<float> canonical(4 * 15), read(4 * 15);
-  for (size_t i = 0; i < canonical.size(); ++i) canonical[i] = static_cast<float>(i) - 20.5f;
-  WriteCanonical(layout.tensors[0], canonical.data(), slot.data());
-  ReadCanonical(layout.tensors[0], slot.data(), read.data());
-  EXPECT_EQ(read, canonical);
+  ExpectReadsWhatWasWritten(layout, 0, 4 * 15);
 }
 
 TEST(StateLayoutTest, AnExactTensorBesideANarrowOneStaysInTheSlot) {
