@@ -63,10 +63,11 @@ std::span<const kernels::SlotView> Block::PrefillViews(const StateView& state) {
   return prefill_views_;
 }
 
-absl::Status Block::FusedStep(FusedStepCall call, const StateView& state) {
-  call.norm_epsilon = norm_epsilon_;
-  call.state = StepViews(state);
-  return mixer_->fused()->FusedStep(call);
+FusedBlockStep Block::FusedStep(FusedBlockStep step, const StateView& state) {
+  step.mixer = mixer_->fused();
+  step.norm_epsilon = norm_epsilon_;
+  step.state = StepViews(state);
+  return step;
 }
 
 absl::Status Block::FusedPrompt(FusedPromptCall call, const StateView& state) {

@@ -42,10 +42,11 @@ class Block {
   // Once the layout of the whole slot is known; again if it changes.
   void PlaceState(const StateLayout& layout);
 
-  // The fused path of a GPU; null: there is none for this mixer and device. The calls come without norm and
-  // state, which are the block's to fill in.
+  // The fused path of a GPU; null: there is none for this mixer and device. Steps and calls come without
+  // mixer, norm and state, which are the block's to fill in.
   FusedMixer* fused() { return mixer_->fused(); }
-  absl::Status FusedStep(FusedStepCall call, const StateView& state);
+  // `step`, whose state is valid until the next call.
+  FusedBlockStep FusedStep(FusedBlockStep step, const StateView& state);
   absl::Status FusedPrompt(FusedPromptCall call, const StateView& state);
   const float* norm_weight() const { return norm_weight_.as<float>(); }
 

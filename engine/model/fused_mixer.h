@@ -17,9 +17,11 @@
 
 namespace mambad {
 
-// One decode step of a block. The rows stay in `buffers` from the embedding to the head.
-struct FusedStepCall {
-  kernels::Stream* stream = nullptr;
+class FusedMixer;
+
+// A block's part of a decode step. The rows stay in `buffers` from the embedding to the head.
+struct FusedBlockStep {
+  FusedMixer* mixer = nullptr;  // this block's
   kernels::StepBuffers buffers;
   int32_t rows = 0;                          // a bucket (kernels::IsStepBucket)
   const int32_t* slot_index = nullptr;       // (rows), kNoSlot where the bucket is not full
@@ -49,7 +51,8 @@ class FusedMixer {
   // Takes the place of State(): the same tensors in the same order.
   virtual std::vector<StateSpec> FusedState() const = 0;
   virtual kernels::StepWidths FusedWidths() const = 0;
-  virtual absl::Status FusedStep(const FusedStepCall& call) = 0;
+  // A decode step of all blocks, in order. REQUIRES: their mixers are of this one's kind.
+  virtual absl::Status FusedStep(kernels::Stream& stream, std::span<const FusedBlockStep> blocks) = 0;
   virtual size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const = 0;
   virtual absl::Status FusedPrompt(const FusedPromptCall& call) = 0;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "kernels/base/check.h"
 #include "kernels/base/status_macros.h"
@@ -36,6 +37,7 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
 absl::Status FusedStack::Prepare(kernels::Stream& stream, StepFeed& feed, const StateView& state) {
   if (recorded_for_ != state) graphs_.clear();
   recorded_for_ = {};
+  MAMBAD_RETURN_IF_ERROR(kernels::ClearHanded(stream, buffers_));
   for (int32_t rows = 1; rows <= rows_max_; rows = kernels::StepBucket(rows) + 1) {
     const int32_t bucket = kernels::StepBucket(rows);
     if (graphs_.contains(bucket)) continue;
@@ -69,22 +71,23 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const StepFeed& fe
                                              .rows = bucket,
                                              .norm_weight = blocks_.front().norm_weight(),
                                              .buffers = buffers_}));
+  std::vector<FusedBlockStep> steps;
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
-    FusedStepCall call;
-    call.stream = &stream;
-    call.buffers = buffers_;
-    call.rows = bucket;
-    call.slot_index = feed.slots();
+    FusedBlockStep step;
+    step.buffers = buffers_;
+    step.rows = bucket;
+    step.slot_index = feed.slots();
     const bool last = layer + 1 == blocks_.size();
-    call.next_norm_weight = last ? head_.norm_weight() : blocks_[layer + 1].norm_weight();
+    step.next_norm_weight = last ? head_.norm_weight() : blocks_[layer + 1].norm_weight();
     if (last) {
-      call.last_hidden = {.base = state.base,
+      step.last_hidden = {.base = state.base,
                           .slot_stride_bytes = static_cast<int64_t>(state.stride),
                           .layer_offset_bytes = last_hidden_offset_,
                           .slots = state.slots};
     }
-    MAMBAD_RETURN_IF_ERROR(blocks_[layer].FusedStep(call, state));
+    steps.push_back(blocks_[layer].FusedStep(step, state));
   }
+  MAMBAD_RETURN_IF_ERROR(blocks_.front().fused()->FusedStep(stream, steps));
   return head_.StepLogits(stream, buffers_, bucket);
 }
 

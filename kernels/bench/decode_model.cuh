@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/device/hopper.cuh"
-#include "kernels/mamba_layer/mamba_layer_step.h"
+#include "kernels/mamba_layer/mamba_stack_step.h"
 #include "kernels/mamba_layer/step_ends.h"
 
 namespace mambad::kernels {
@@ -186,16 +186,21 @@ class DecodeModel {
                                 .rows = rows,
                                 .norm_weight = layers_[0].norm,
                                 .buffers = buffers}));
+    std::vector<MambaLayerStepArgs> layers;
     for (int l = 0; l < shape_.layers; ++l) {
-      STEP_OK(MambaLayerStep(
-          stream_, {.shape = s,
-                    .weights = layers_[l].weights,
-                    .buffers = buffers,
-                    .rows = rows,
-                    .slot_index = slot_index_,
-                    .window = Window(l),
-                    .state = State(l),
-                    .next_norm_weight = l + 1 < shape_.layers ? layers_[l + 1].norm : final_norm_}));
+      layers.push_back({.shape = s,
+                        .weights = layers_[l].weights,
+                        .buffers = buffers,
+                        .rows = rows,
+                        .slot_index = slot_index_,
+                        .window = Window(l),
+                        .state = State(l),
+                        .next_norm_weight = l + 1 < shape_.layers ? layers_[l + 1].norm : final_norm_});
+    }
+    if (std::getenv("LAYER_BY_LAYER") != nullptr) {
+      for (const auto& layer : layers) STEP_OK(MambaLayerStep(stream_, layer));
+    } else {
+      STEP_OK(MambaStackStep(stream_, layers));
     }
     STEP_OK(HeadStep(stream_, {.head = embedding_,
                                .buffers = buffers,

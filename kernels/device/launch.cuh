@@ -20,6 +20,8 @@ struct LaunchShape {
   // Begins before the previous kernel of the stream has ended: calls WaitForPreviousKernel (hopper.cuh)
   // before it reads what an earlier one wrote.
   bool overlaps = true;
+  // Its blocks wait for each other: the launch fails unless all can run at once.
+  bool at_once = false;
 };
 
 template <class... Parameters, class... Arguments>
@@ -30,7 +32,7 @@ cudaError_t LaunchKernel(cudaStream_t stream, void (*kernel)(Parameters...), con
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
     if (error != cudaSuccess) return error;
   }
-  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchAttribute attributes[3] = {};
   unsigned count = 0;
   if (shape.overlaps) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -39,6 +41,10 @@ cudaError_t LaunchKernel(cudaStream_t stream, void (*kernel)(Parameters...), con
   if (shape.cluster > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  }
+  if (shape.at_once) {
+    attributes[count].id = cudaLaunchAttributeCooperative;
+    attributes[count++].val.cooperative = 1;
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = shape.grid;

@@ -16,7 +16,8 @@ enum class DelayAt : std::uint32_t {
   kAfterAllow,
   kCluster,
   kBarrier,
-  kCopy
+  kCopy,
+  kHandover
 };
 
 // One call in `kOneIn` spins, for up to about 8 us: mostly all warps of a block alike, else each for

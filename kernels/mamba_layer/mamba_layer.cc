@@ -51,6 +51,15 @@ absl::Status MambaLayerStep(Stream& stream, const MambaLayerStepArgs& args) {
   return AsStatus("mamba_layer step", MambaLayerStep(stream.handle(), args));
 }
 
+absl::Status ClearHanded(Stream& stream, const StepBuffers& buffers) {
+  return FillBytes(stream, buffers.handed.u, 0xff, buffers.handed.bytes);
+}
+
+absl::Status MambaStackStep(Stream& stream, std::span<const MambaLayerStepArgs> layers) {
+  MAMBAD_RETURN_IF_ERROR(stream.device().MakeCurrent());
+  return AsStatus("mamba_layer step", MambaStackStep(stream.handle(), layers));
+}
+
 std::size_t MambaLayerPromptBytes(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks) {
   return MambaLayerPromptWorkspace(shape, tokens, chunks);
 }
@@ -103,6 +112,8 @@ absl::Status Absent() { return GpuStatus(gpu::kAbsent, "mamba_layer"); }
 
 absl::Status EmbedStep(Stream&, const Embedding&, const EmbedStepArgs&) { return Absent(); }
 absl::Status MambaLayerStep(Stream&, const MambaLayerStepArgs&) { return Absent(); }
+absl::Status ClearHanded(Stream&, const StepBuffers&) { return Absent(); }
+absl::Status MambaStackStep(Stream&, std::span<const MambaLayerStepArgs>) { return Absent(); }
 std::size_t MambaLayerPromptBytes(const MambaLayerShape&, std::int64_t, std::int64_t) { return 0; }
 absl::Status PlacePromptTokens(Stream&, const PromptChunks&, void*) { return Absent(); }
 absl::Status MambaLayerPrompt(Stream&, const MambaLayerPromptArgs&) { return Absent(); }

@@ -1,7 +1,7 @@
 // A Mamba layer on a GPU, fused with its norm and residual sum: what the engine calls. Open
 // mamba_layer_step.h (decode) and mamba_layer_prompt.h (prompts) for what the kernels compute.
 //
-// A whole decode step:  EmbedStep, MambaLayerStep for every layer, StepHead.
+// A whole decode step:  EmbedStep, MambaStackStep (or MambaLayerStep for every layer), StepHead.
 // A whole prompt pass:  the embedding op, PlacePromptTokens, MambaLayerPrompt for every layer, HeadRows.
 //
 // Everything enqueues on a stream that is on a GPU, allocates nothing and may be recorded in a graph.
@@ -12,6 +12,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -21,6 +22,7 @@
 #include "kernels/mamba_layer/mamba_layer_prompt.h"
 #include "kernels/mamba_layer/mamba_layer_step.h"
 #include "kernels/mamba_layer/mamba_layer_weights.h"
+#include "kernels/mamba_layer/mamba_stack_step.h"
 #include "kernels/mamba_layer/step_buffers.h"
 
 namespace mambad::kernels {
@@ -40,6 +42,9 @@ struct EmbedStepArgs {
 
 absl::Status EmbedStep(Stream& stream, const Embedding& embedding, const EmbedStepArgs& args);
 absl::Status MambaLayerStep(Stream& stream, const MambaLayerStepArgs& args);
+// Before the first step with `buffers`.
+absl::Status ClearHanded(Stream& stream, const StepBuffers& buffers);
+absl::Status MambaStackStep(Stream& stream, std::span<const MambaLayerStepArgs> layers);
 
 std::size_t MambaLayerPromptBytes(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks);
 absl::Status PlacePromptTokens(Stream& stream, const PromptChunks& prompt, void* workspace);

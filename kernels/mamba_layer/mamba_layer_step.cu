@@ -190,12 +190,17 @@ const char* WhyNotMambaLayerStep(const MambaLayerShape& shape) {
   return nullptr;
 }
 
-const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
+const char* WhyNotMambaLayerStep(const MambaLayerStepArgs& args) {
   if (const char* why_not = WhyNotMambaLayerStep(args.shape)) return why_not;
   if (!IsStepBucket(args.rows)) return "rows is not a bucket";
   if (!Aligned(args.window) || !Aligned(args.state) || !Aligned(args.last_hidden))
     return "slots are not 16-byte aligned";
   if (!IsBf16(args.window)) return "the window is not bf16";
+  return nullptr;
+}
+
+const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args) {
+  if (const char* why_not = WhyNotMambaLayerStep(args)) return why_not;
   for (const auto phase : {InProj, XProj, States, OutProj}) {
     if (const char* error = phase(stream, args)) return error;
   }

@@ -50,6 +50,9 @@ struct MambaLayerStepArgs {
                          // nowhere
 };
 
+// Null when MambaLayerStep can take these, else what is wrong with them.
+const char* WhyNotMambaLayerStep(const MambaLayerStepArgs& args);
+
 const char* MambaLayerStep(void* stream, const MambaLayerStepArgs& args);
 
 }  // namespace mambad::kernels

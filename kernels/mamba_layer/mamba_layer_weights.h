@@ -17,6 +17,7 @@ struct MambaLayerShape {
   float dt_bc_eps = -1.0f;   // FalconMamba's weightless norms on dt, B and C; negative: none
 
   int dt_bc_width() const { return dt_rank + 2 * d_state; }
+  bool operator==(const MambaLayerShape&) const = default;
 };
 
 // All in device memory, 16-byte aligned.

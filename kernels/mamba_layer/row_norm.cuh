@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "kernels/mamba_layer/handover.cuh"
 #include "kernels/mamba_layer/quad.cuh"
 
 namespace mambad::kernels {
@@ -36,20 +37,31 @@ __device__ __forceinline__ float ScaleOfParts(const NormedRows& rows, float tota
 }
 
 // The scales of four rows by a warp, eight lanes each, in a step of up to kCore rows: row `row` of this
-// lane's eight. Rows from `end` on are not read.
+// lane's eight. Rows from `end` on are not read. kAwaits: the sums are handed over within a kernel.
+template <bool kAwaits = false>
 __device__ __forceinline__ float RowScale(const NormedRows& rows, int row, int end) {
   constexpr int kSums = kSquareGroupWidth / kSquareSumWidth;
   constexpr int kAhead = 3;  // groups whose loads are under way: all of 3,072 values
   const int count = SquareSums(rows.width, kSquareSumWidth);  // a multiple of 4
   const float* sums = rows.square_sums + static_cast<std::int64_t>(row) * count;
   float total = 0.0f;
+  if constexpr (kAwaits) AwaitWord(rows.square_sums);
 #pragma unroll 1
   for (int first = threadIdx.x % 8 * kSums; first < count; first += kAhead * 8 * kSums) {
     float4 part[kAhead][2];
 #pragma unroll
     for (int i = 0; i < kAhead * 2; ++i) {
       const int at = first + i / 2 * 8 * kSums + i % 2 * kQuad;
-      part[i / 2][i % 2] = row < end && at < count ? LoadFresh4(sums + at) : float4{};
+      part[i / 2][i % 2] = row < end && at < count
+                               ? kAwaits ? FloatsOf(LoadHanded16(sums + at)) : LoadFresh4(sums + at)
+                               : float4{};
+    }
+    if constexpr (kAwaits) {
+#pragma unroll
+      for (int i = 0; i < kAhead * 2; ++i) {
+        const int at = first + i / 2 * 8 * kSums + i % 2 * kQuad;
+        if (row < end && at < count) AwaitFloats(sums + at, part[i / 2][i % 2]);
+      }
     }
 #pragma unroll
     for (int i = 0; i < kAhead; ++i)

@@ -23,6 +23,19 @@ class Cutter {
   std::size_t bytes_ = 0;
 };
 
+HandedBuffers CutHanded(Cutter& cutter, const StepWidths& widths) {
+  constexpr std::int64_t kInTurns = kHandedPlaces * kMostStackRows, kAll = kInTurns + kMostStackRows;
+  const std::size_t begin = cutter.bytes();
+  HandedBuffers handed = {.u = cutter.Take<std::uint16_t>(kInTurns * widths.d_model),
+                          .square_sums = cutter.Take<float>(kInTurns * widths.d_model / 16),
+                          .x = cutter.Take<std::uint16_t>(kAll * widths.d_inner),
+                          .gate = cutter.Take<std::uint16_t>(kAll * widths.d_inner),
+                          .y = cutter.Take<std::uint16_t>(kAll * widths.d_inner),
+                          .dt_bc = cutter.Take<float>(kAll * widths.dt_bc)};
+  handed.bytes = cutter.bytes() - begin;
+  return handed;
+}
+
 StepBuffers Cut(Cutter& cutter, int rows, const StepWidths& widths) {
   const std::int64_t padded = RoundUp(rows, kMaxTileColumns);
   return {.residual = cutter.Take<float>(padded * widths.d_model),
@@ -32,7 +45,8 @@ StepBuffers Cut(Cutter& cutter, int rows, const StepWidths& widths) {
           .gate = cutter.Take<std::uint16_t>(padded * widths.d_inner),
           .dt_bc = cutter.Take<float>(padded * widths.dt_bc),
           .folded = cutter.Take<float>(kCore * FoldFloats(widths.d_inner)),
-          .y = cutter.Take<std::uint16_t>(padded * widths.d_inner)};
+          .y = cutter.Take<std::uint16_t>(padded * widths.d_inner),
+          .handed = CutHanded(cutter, widths)};
 }
 
 }  // namespace

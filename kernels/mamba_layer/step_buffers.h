@@ -33,6 +33,21 @@ struct StepWidths {
   std::int32_t dt_bc = 0;  // R + 2 N
 };
 
+// What the blocks of one kernel hand each other in a step of up to kMostStackRows rows (handover.cuh):
+// kHandedPlaces of each that layers take in turns, and one more where the last layer has its own. All bits
+// set before the first step (ClearHanded); a step leaves them so, but for the last layer's.
+inline constexpr int kMostStackRows = 2;
+inline constexpr int kHandedPlaces = 3;
+struct HandedBuffers {
+  std::uint16_t* u = nullptr;    // kHandedPlaces (rows, M)
+  float* square_sums = nullptr;  // kHandedPlaces (rows, M / 16)
+  std::uint16_t* x = nullptr;    // kHandedPlaces + 1 (rows, D)
+  std::uint16_t* gate = nullptr;
+  std::uint16_t* y = nullptr;
+  float* dt_bc = nullptr;  // kHandedPlaces + 1 (rows, R + 2 N)
+  std::size_t bytes = 0;   // of all, from u on
+};
+
 struct StepBuffers {
   float* residual = nullptr;      // (rows, M)
   std::uint16_t* u = nullptr;     // (rows, M): residual times the next norm's weight
@@ -43,6 +58,7 @@ struct StepBuffers {
   float* folded =
       nullptr;  // (up to 8 rows, FoldFloats): of a layer whose x_proj is folded, in place of dt_bc
   std::uint16_t* y = nullptr;  // (rows, D)
+  HandedBuffers handed;
 };
 
 // Bytes of buffers for up to `rows` rows; BindStepBuffers cuts them out of 256-byte aligned device memory.

@@ -54,6 +54,7 @@ struct Case {
   MambaLayerShape shape;
   bool biases = false;
   std::int32_t many_rows = 0;  // a step of them too
+  bool stacks = false;         // all layers of a step of one or two rows are one kernel
 };
 
 const Case kCases[] = {
@@ -71,6 +72,11 @@ const Case kCases[] = {
     {"whole k3", {64, 5120, 8, 3, 4}, true, 512},
     {"whole k2", {64, 3136, 8, 2, 4}, true},
     {"whole k1", {64, 3136, 8, 1, 4}},
+    // One kernel for all layers, of one and two rows. Blocks with units of the gate alone; three segments of
+    // K and the weightless norms; units of 128 rows, one of them half x and half gate.
+    {"stack k3", {128, 4288, 16, 3, 20}, false, 0, true},
+    {"stack k2", {192, 4224, 16, 2, 24, 1e-6f}, true, 0, true},
+    {"stack k1", {64, 8512, 16, 1, 8}, true, 0, true},
 };
 
 class MambaLayerTest : public testing::TestWithParam<Case> {
@@ -93,7 +99,7 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
   std::int64_t layer_floats() const {
     return layers_[0].window_elements() + layers_[0].state_elements() + kGapFloats;
   }
-  std::int64_t slot_floats() const { return kLayers * layer_floats() + kGapFloats; }
+  std::int64_t slot_floats() const { return pool_layers_ * layer_floats() + kGapFloats; }
   SlotView Window(float* pool, std::int32_t slots, int layer) const {
     return {.base = reinterpret_cast<std::byte*>(pool),
             .slot_stride_bytes = slot_floats() * 4,
@@ -113,7 +119,7 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
     std::vector<float> pool(slots * slot_floats(), kNaN);
     for (const std::int32_t slot : used) {
       if (slot == kNoSlot) continue;
-      for (int layer = 0; layer < kLayers; ++layer) {
+      for (int layer = 0; layer < pool_layers_; ++layer) {
         const auto to = pool.begin() + slot * slot_floats() + layer * layer_floats();
         const auto state = std::ranges::copy(NormalBf16(random_, layers_[0].window_elements(), 0.5f), to).out;
         std::ranges::copy(NormalFloats(random_, layers_[0].state_elements(), 0, 0.5f), state);
@@ -126,7 +132,7 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
   template <class Visit>
   void ForEachWindow(std::vector<float>* pool, const Visit& visit) const {
     for (size_t slot = 0; slot < pool->size(); slot += slot_floats()) {
-      for (int layer = 0; layer < kLayers; ++layer)
+      for (int layer = 0; layer < pool_layers_; ++layer)
         visit(std::span(*pool).subspan(slot + layer * layer_floats(), layers_[0].window_elements()));
     }
   }
@@ -202,11 +208,14 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
   void ExpectHead(std::int32_t rows, const PackedLinear& head, const StepBuffers& buffers,
                   const std::vector<std::int32_t>& slot_index);
   void RunPrompt(const std::vector<std::int64_t>& lengths);
+  std::vector<MambaLayerStepArgs> StackOf(float* pool, std::int32_t slots, const StepBuffers& buffers,
+                                          const std::int32_t* slot_index, std::int32_t rows);
 
   std::mt19937 random_{20261126};
   std::unique_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
   std::vector<GpuLayer> layers_;
+  int pool_layers_ = kLayers;      // tensors of a slot; more layers than weights take those in turns
   std::vector<float> table_;       // (kVocab, M): embedding and head
   std::vector<float> final_norm_;  // (M)
   DeviceBuffer final_norm_on_gpu_;
@@ -346,6 +355,104 @@ TEST_P(MambaLayerTest, ADecodeStepIsThatOfTheReferenceAndWritesNothingElse) {
     RunStep(rows);
   }
   if (GetParam().many_rows > 0) RunStep(GetParam().many_rows);
+}
+
+std::vector<MambaLayerStepArgs> MambaLayerTest::StackOf(float* pool, std::int32_t slots,
+                                                        const StepBuffers& buffers,
+                                                        const std::int32_t* slot_index, std::int32_t rows) {
+  std::vector<MambaLayerStepArgs> stack;
+  for (int layer = 0; layer < pool_layers_; ++layer) {
+    const bool last = layer + 1 == pool_layers_;
+    stack.push_back({.shape = shape(),
+                     .weights = layers_[layer % kLayers].weights(),
+                     .buffers = buffers,
+                     .rows = rows,
+                     .slot_index = slot_index,
+                     .window = Window(pool, slots, layer),
+                     .state = State(pool, slots, layer),
+                     .next_norm_weight = last ? final_norm_on_gpu_.as<float>()
+                                              : layers_[(layer + 1) % kLayers].norm_weight()});
+  }
+  return stack;
+}
+
+// Steps of one and two rows in turns, since each leaves its handed words to the next one's layout.
+// Steps without any slot are a device's that runs ahead of a row's end.
+TEST_P(MambaLayerTest, AStackGivesTheBitsOfItsLayers) {
+  constexpr std::int32_t kSlots = 7;
+  const std::int64_t M = shape().d_model;
+  const StepWidths widths = {shape().d_model, shape().d_inner, shape().dt_bc_width()};
+  const PackedLinear head =
+      PackLinear(*device_, {.data = table_.data(), .rows = kVocab, .cols = M}, WeightPrecision::kBf16)
+          .value();
+  for (const int layers : {3, 5, 7}) {
+    pool_layers_ = layers;
+    const std::vector<float> before = NewPool(kSlots, {0, 1, 2, 3, 4, 5, 6});
+    DeviceBuffer pools[2], memory[2];
+    StepBuffers buffers[2];
+    for (int way = 0; way < 2; ++way) {
+      pools[way] = UploadPool(before);
+      memory[way] = device_->Allocate(StepBufferBytes(kMostStackRows, widths), "test").value();
+      ASSERT_TRUE(FillBytes(*stream_, memory[way].data(), 0x7f, memory[way].bytes()).ok());
+      buffers[way] = BindStepBuffers(memory[way].as<std::byte>(), kMostStackRows, widths);
+    }
+    ASSERT_TRUE(ClearHanded(*stream_, buffers[1]).ok());
+    for (const std::vector<std::int32_t>& slot_index : {std::vector<std::int32_t>{5},
+                                                        {3, 0},
+                                                        {6},
+                                                        {kNoSlot, 2},
+                                                        {1, kNoSlot},
+                                                        {kNoSlot},
+                                                        {kNoSlot},
+                                                        {4, 5},
+                                                        {kNoSlot, kNoSlot},
+                                                        {2}}) {
+      SCOPED_TRACE(testing::PrintToString(layers) + " layers, slots " + testing::PrintToString(slot_index));
+      const auto rows = static_cast<std::int32_t>(slot_index.size());
+      std::vector<std::uint32_t> tokens(rows);
+      for (std::uint32_t& token : tokens) token = random_() % kVocab;
+      const DeviceBuffer ids = Upload(*stream_, tokens), index = Upload(*stream_, slot_index);
+      for (int way = 0; way < 2; ++way) {
+        ASSERT_TRUE(EmbedStep(*stream_, Embedding::Tied(head),
+                              {.tokens = ids.as<std::uint32_t>(),
+                               .rows = rows,
+                               .norm_weight = layers_[0].norm_weight(),
+                               .buffers = buffers[way]})
+                        .ok());
+        const std::vector<MambaLayerStepArgs> stack =
+            StackOf(pools[way].as<float>(), kSlots, buffers[way], index.as<std::int32_t>(), rows);
+        absl::Status status;
+        if (GetParam().stacks) EXPECT_EQ(WhyNotMambaStack(stack), nullptr);
+        if (way == 1) status = MambaStackStep(*stream_, stack);
+        for (const MambaLayerStepArgs& layer : stack) {
+          if (way == 0) status.Update(MambaLayerStep(*stream_, layer));
+        }
+        ASSERT_TRUE(status.ok()) << status;
+        ASSERT_TRUE(stream_->Synchronize().ok());
+      }
+      // Elements that differ, and the first of them.
+      const auto expect_same = [&](const char* what, const auto* want, const auto* got, std::int64_t count) {
+        const auto wanted = Download(*stream_, want, count), found = Download(*stream_, got, count);
+        std::int64_t differing = 0, first = -1;
+        for (std::int64_t i = 0; i < count; ++i) {
+          if (std::memcmp(&wanted[i], &found[i], sizeof(*want)) == 0) continue;
+          if (differing++ == 0) first = i;
+        }
+        EXPECT_EQ(differing, 0) << what << " from element " << first << " on";
+      };
+      expect_same("slots", pools[0].as<float>(), pools[1].as<float>(),
+                  static_cast<std::int64_t>(before.size()));
+      for (std::int32_t row = 0; row < rows; ++row) {
+        if (slot_index[row] == kNoSlot) continue;
+        expect_same("residual", buffers[0].residual + row * M, buffers[1].residual + row * M, M);
+        expect_same("sums of squares", buffers[0].square_sums + row * M / 16,
+                    buffers[1].square_sums + row * M / 16, M / 16);
+        for (std::int64_t k = 0; k < M; k += 8)
+          expect_same("u", buffers[0].u + (k * rows + row * 8), buffers[1].u + (k * rows + row * 8), 8);
+      }
+    }
+  }
+  pool_layers_ = kLayers;
 }
 
 TEST_P(MambaLayerTest, AWindowThatIsNotBf16IsRefused) {

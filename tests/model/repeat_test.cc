@@ -278,15 +278,18 @@ const Case kCases[] = {
     {"bf16_states_40", kNarrow, 40},        {"general_2", {"mamba-130m", 1, WeightPrecision::kF32}, 2},
 };
 // A GPU's products with all of K in a block, which share one operand or the other, and out_proj's.
-const Case kManyRows[] = {{"whole_40", {"mamba-1.4b", 1}, 40}, {"whole_130", {"mamba-1.4b", 1}, 130}};
+const Case kManyChannels[] = {{"whole_40", {"mamba-1.4b", 1}, 40},
+                              {"whole_130", {"mamba-1.4b", 1}, 130},
+                              {"stack_1", {"mamba-790m", 6}, 1},
+                              {"stack_2", {"mamba-1.4b", 5}, 2}};
 
 std::string NameOf(const testing::TestParamInfo<Case>& info) { return info.param.name; }
 INSTANTIATE_TEST_SUITE_P(, RepeatTest, testing::ValuesIn(kCases), NameOf);
 // On a CPU they would take minutes and show nothing that the others do not.
-INSTANTIATE_TEST_SUITE_P(ManyRows, RepeatTest,
-                         testing::ValuesIn(TestsRunOnGpu()
-                                               ? std::vector<Case>(std::begin(kManyRows), std::end(kManyRows))
-                                               : std::vector<Case>()),
+INSTANTIATE_TEST_SUITE_P(ManyChannels, RepeatTest,
+                         testing::ValuesIn(TestsRunOnGpu() ? std::vector<Case>(std::begin(kManyChannels),
+                                                                               std::end(kManyChannels))
+                                                           : std::vector<Case>()),
                          NameOf);
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(RepeatTest);
 

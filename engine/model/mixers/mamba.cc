@@ -12,7 +12,9 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/model/fused_mixer.h"
@@ -64,7 +66,7 @@ class Mamba : public Mixer, public FusedMixer {
   std::string_view why_not_fused() const override { return why_not_fused_; }
   std::vector<StateSpec> FusedState() const override;
   kernels::StepWidths FusedWidths() const override;
-  absl::Status FusedStep(const FusedStepCall& call) override;
+  absl::Status FusedStep(kernels::Stream& stream, std::span<const FusedBlockStep> blocks) override;
   size_t FusedPromptBytes(int64_t tokens, int64_t chunks) const override;
   absl::Status FusedPrompt(const FusedPromptCall& call) override;
 
@@ -340,17 +342,22 @@ kernels::StepWidths Mamba::FusedWidths() const {
           .dt_bc = static_cast<int32_t>(dt_bc_width())};
 }
 
-absl::Status Mamba::FusedStep(const FusedStepCall& call) {
-  return kernels::MambaLayerStep(*call.stream, {.shape = LayerShape(),
-                                                .weights = LayerWeights(),
-                                                .buffers = call.buffers,
-                                                .rows = call.rows,
-                                                .slot_index = call.slot_index,
-                                                .window = call.state[0],
-                                                .state = call.state[1],
-                                                .norm_eps = call.norm_epsilon,
-                                                .next_norm_weight = call.next_norm_weight,
-                                                .last_hidden = call.last_hidden});
+absl::Status Mamba::FusedStep(kernels::Stream& stream, std::span<const FusedBlockStep> blocks) {
+  std::vector<kernels::MambaLayerStepArgs> layers;
+  for (const FusedBlockStep& block : blocks) {
+    const auto& mixer = static_cast<const Mamba&>(*block.mixer);
+    layers.push_back({.shape = mixer.LayerShape(),
+                      .weights = mixer.LayerWeights(),
+                      .buffers = block.buffers,
+                      .rows = block.rows,
+                      .slot_index = block.slot_index,
+                      .window = block.state[0],
+                      .state = block.state[1],
+                      .norm_eps = block.norm_epsilon,
+                      .next_norm_weight = block.next_norm_weight,
+                      .last_hidden = block.last_hidden});
+  }
+  return kernels::MambaStackStep(stream, layers);
 }
 
 size_t Mamba::FusedPromptBytes(int64_t tokens, int64_t chunks) const {

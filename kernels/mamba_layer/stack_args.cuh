@@ -1,0 +1,111 @@
+// What the kernel of stack_step.cuh is given: the layers, how its blocks share their products, and where
+// they hand each other what they find.
+#ifndef MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
+#define MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
+
+#include <cstdint>
+
+#include "kernels/base/slots.h"
+#include "kernels/mamba_layer/narrow_product.cuh"
+#include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/step_buffers.h"
+
+namespace mambad::kernels {
+
+inline constexpr int kMostStackLayers = 64;
+inline constexpr int kMostDtBcWidth = 288;  // R + 2 N
+
+// Of a layer, in this order.
+enum StackProduct { kInProj, kXProj, kDtProj, kOutProj, kStackProducts };
+
+// How the blocks share a product: a unit is `tiles` times 16 rows of W, of which a block's warps multiply all
+// segments at once. Unit u is block (first_block + u) % blocks' in every layer, so that one thread writes and
+// clears a word.
+struct ProductPlan {
+  std::int32_t rows;  // of W
+  std::int32_t k_pad;
+  std::int32_t chunks;
+  std::int32_t segments;
+  std::int32_t segment_chunks;
+  std::int32_t tiles;  // 1 or even
+  std::int32_t units;
+  std::int32_t first_block;
+};
+
+// A warp's part of a block's units: a tile of 16 rows and a segment.
+struct WarpPart {
+  std::int32_t first_unit;  // of the block; then every blocks'
+  std::int32_t tile, segment;
+  std::int32_t steps;  // chunks of its segment
+  std::int32_t turns;  // the most of its pair of warps
+  // Of the state step, where warps take the tiles' rows: its tile and its row.
+  std::int32_t state_tile, state_row;
+
+  static __device__ __forceinline__ WarpPart Of(const ProductPlan& plan, int warp) {
+    const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
+    const auto steps = [&](int of) {
+      const int chunk = of / plan.tiles * plan.segment_chunks;
+      return max(min(plan.segment_chunks, plan.chunks - chunk), 0);
+    };
+    return {.first_unit = block - plan.first_block + (block < plan.first_block ? blocks : 0),
+            .tile = warp % plan.tiles,
+            .segment = warp / plan.tiles,
+            .steps = steps(warp),
+            .turns = max(steps(warp), steps(warp ^ 1)),
+            .state_tile = warp % plan.tiles,
+            .state_row = warp / plan.tiles};
+  }
+};
+
+struct StackLayer {
+  const std::uint16_t* products[kStackProducts];  // packed
+  const float* in_bias;
+  const float* conv_weight;
+  const float* conv_bias;
+  const float* dt_bias;
+  const float* decay_log2;
+  const float* skip;
+  const float* out_bias;
+  const float* next_norm_weight;
+  std::int64_t window_offset_bytes;
+  std::int64_t state_offset_bytes;
+};
+
+// Places that layers take in turns.
+template <class T>
+struct Places {
+  T* first;
+  std::int32_t stride;
+
+  __device__ __forceinline__ T* At(int i) const { return first + i * stride; }
+};
+
+struct StackArgs {
+  ProductPlan plans[kStackProducts];
+  std::int32_t layers;
+  std::int32_t rows;
+  std::int32_t d_model;
+  std::int32_t channels;
+  std::int32_t rank;
+  std::int32_t conv_width;
+  std::int32_t x_bytes;  // of shared memory: a warp's part of a product's input
+  float norm_eps;
+  float dt_bc_eps;
+  const std::int32_t* slot_index;
+  SlotView window, state;  // but for the layer's offset
+  SlotView last_hidden;
+  float* residual;
+  std::uint16_t* u;    // what the first layer reads and the last one leaves
+  float* square_sums;  // likewise
+  // Handed from block to block (handover.cuh). Layers take the places in turns; the last one has a place of
+  // its own, which the first layer of the next step clears.
+  Places<std::uint16_t> handed_u;
+  Places<float> handed_square_sums;
+  Places<std::uint16_t> x, gate, y;  // (rows, D)
+  Places<float> dt_bc;               // (rows, R + 2 N)
+  StackLayer layer[kMostStackLayers];
+};
+
+}  // namespace mambad::kernels
+
+#endif  // MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
