@@ -4,8 +4,7 @@
 // when all have read it, and writes it anew later still; some places that take turns lie between the two.
 //
 // No fence orders a clear before what its thread writes next elsewhere: that it has reached L2 when the place
-// is polled again rests on the layer that lies between, some 10 us where a store takes one. A fence would
-// hold back what others wait for.
+// is polled again rests on the layer that lies between, some 10 us where a store takes one.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_HANDOVER_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_HANDOVER_CUH_
 
