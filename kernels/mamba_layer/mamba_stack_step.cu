@@ -179,7 +179,7 @@ constexpr char kNoRoom[] = "too little shared memory";
 const char* WhyNotMambaStack(std::span<const MambaLayerStepArgs> layers) {
   const int blocks = DeviceAttribute(cudaDevAttrMultiProcessorCount);
   if (const char* why_not = WhyNot(layers, blocks)) return why_not;
-  return WithKernel(ArgsOf(layers, blocks), []<int, int>(int) {}) ? nullptr : kNoRoom;
+  return WithKernel(ArgsOf(layers, blocks), [&]<int, int>(int) {}) ? nullptr : kNoRoom;
 }
 
 const char* MambaStackStep(void* stream, std::span<const MambaLayerStepArgs> layers) {
