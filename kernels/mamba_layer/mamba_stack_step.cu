@@ -1,10 +1,8 @@
 #include <algorithm>
-#include <climits>
-#include <utility>
-#include <vector>
 
 #include "kernels/mamba_layer/launch.cuh"
 #include "kernels/mamba_layer/mamba_stack_step.h"
+#include "kernels/mamba_layer/stack_plan.h"
 #include "kernels/mamba_layer/stack_step.cuh"
 #include "kernels/mamba_layer/x_proj_fold.h"
 
@@ -12,50 +10,6 @@ namespace mambad::kernels {
 namespace {
 
 constexpr int kStackStages[] = {12, 11};  // of the rings; with 8, layer by layer is as fast
-
-ProductPlan PlanOf(const PackedWeight& weight, int segments, int tiles) {
-  const int unit_rows = tiles * NarrowShape::kRows;
-  return {.rows = weight.rows,
-          .k_pad = weight.k_pad(),
-          .chunks = weight.chunks(),
-          .segments = segments,
-          .segment_chunks = segments == 1 ? weight.chunks() : weight.segment_chunks(),
-          .tiles = tiles,
-          .units = (weight.rows + unit_rows - 1) / unit_rows};
-}
-
-ProductPlan PlanOf(const PackedWeight& weight) {
-  return PlanOf(weight, weight.segments(), NarrowShape::kMaxWarps / weight.segments());
-}
-
-// All of K at once, as dt_proj's sums are, and as few tiles as give a block one unit at most, while its warps
-// suffice for all rows.
-ProductPlan DtPlanOf(const PackedWeight& weight, int blocks) {
-  int tiles = 1;
-  while (tiles < NarrowShape::kMaxWarps / kMostStackRows && weight.rows > blocks * tiles * NarrowShape::kRows)
-    tiles *= 2;
-  return PlanOf(weight, 1, tiles);
-}
-
-// Where each product's units begin, so that blocks read alike: first the busiest block counts, then the
-// squares of all. Units of unlike products are about as large, but for dt_proj's.
-void Deal(ProductPlan (&plans)[kStackProducts], int blocks) {
-  std::vector<int> units(blocks);
-  for (const StackProduct product : {kInProj, kXProj, kOutProj, kDtProj}) {
-    ProductPlan& plan = plans[product];
-    std::pair<int, int> least = {INT_MAX, INT_MAX};
-    for (int first = 0; first < blocks; ++first) {
-      std::pair<int, int> cost = {0, 0};
-      for (int i = 0; i < blocks; ++i) {
-        const int n = units[(first + i) % blocks] + (plan.units + blocks - 1 - i) / blocks;
-        cost = {std::max(cost.first, n), cost.second + n * n};
-      }
-      if (cost < least) least = cost, plan.first_block = first;
-    }
-    for (int i = 0; i < blocks; ++i)
-      units[(plan.first_block + i) % blocks] += (plan.units + blocks - 1 - i) / blocks;
-  }
-}
 
 StackLayer LayerOf(const MambaLayerStepArgs& args) {
   const MambaLayerWeights& weights = args.weights;
@@ -80,8 +34,7 @@ StackArgs ArgsOf(std::span<const MambaLayerStepArgs> layers, int blocks) {
   const StepBuffers& buffers = first.buffers;
   const HandedBuffers& handed = buffers.handed;
   constexpr int kRows = kMostStackRows;
-  StackArgs args = {.plans = {PlanOf(weights.in_proj), PlanOf(weights.x_proj),
-                              DtPlanOf(weights.dt_proj, blocks), PlanOf(weights.out_proj)},
+  StackArgs args = {.plans = PlanStack(weights, blocks),
                     .layers = static_cast<int>(layers.size()),
                     .rows = first.rows,
                     .d_model = shape.d_model,
@@ -103,9 +56,8 @@ StackArgs ArgsOf(std::span<const MambaLayerStepArgs> layers, int blocks) {
                     .gate = {handed.gate, kRows * shape.d_inner},
                     .y = {handed.y, kRows * shape.d_inner},
                     .dt_bc = {handed.dt_bc, kRows * shape.dt_bc_width()}};
-  Deal(args.plans, blocks);
   for (const StackProduct product : {kInProj, kXProj, kOutProj})
-    args.x_bytes = std::max(args.x_bytes, args.plans[product].segment_chunks * kChunkK * first.rows * 2);
+    args.x_bytes = std::max(args.x_bytes, args.plans.of[product].segment_chunks * kChunkK * first.rows * 2);
   for (std::size_t i = 0; i < layers.size(); ++i) args.layer[i] = LayerOf(layers[i]);
   return args;
 }
@@ -135,7 +87,8 @@ const char* WhyNot(std::span<const MambaLayerStepArgs> layers, int blocks) {
   for (const MambaLayerStepArgs& layer : layers) {
     if (!Alike(layer, first)) return "the layers differ";
   }
-  if (first.rows == 2 && PlanOf(weights.in_proj).units < blocks) return "layers of two rows are faster";
+  if (first.rows == 2 && PlanStack(weights, blocks).of[kInProj].units < blocks)
+    return "layers of two rows are faster";
   return nullptr;
 }
 

@@ -1,5 +1,5 @@
-// What the kernel of stack_step.cuh is given: the layers, how its blocks share their products, and where
-// they hand each other what they find.
+// What the kernel of stack_step.cuh is given: the layers, how its blocks share their products
+// (stack_plan.h), and where they hand each other what they find.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
 
@@ -8,6 +8,7 @@
 #include "kernels/base/slots.h"
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/packed_weight.h"
+#include "kernels/mamba_layer/stack_plan.h"
 #include "kernels/mamba_layer/step_buffers.h"
 
 namespace mambad::kernels {
@@ -15,22 +16,7 @@ namespace mambad::kernels {
 inline constexpr int kMostStackLayers = 64;
 inline constexpr int kMostDtBcWidth = 288;  // R + 2 N
 
-// Of a layer, in this order.
-enum StackProduct { kInProj, kXProj, kDtProj, kOutProj, kStackProducts };
-
-// How the blocks share a product: a unit is `tiles` times 16 rows of W, of which a block's warps multiply all
-// segments at once. Unit u is block (first_block + u) % blocks' in every layer, so that one thread writes and
-// clears a word.
-struct ProductPlan {
-  std::int32_t rows;  // of W
-  std::int32_t k_pad;
-  std::int32_t chunks;
-  std::int32_t segments;
-  std::int32_t segment_chunks;
-  std::int32_t tiles;  // 1 or even
-  std::int32_t units;
-  std::int32_t first_block;
-};
+static_assert(NarrowShape::kMaxWarps == kPlanWarps && NarrowShape::kRows == kPlanTileRows);
 
 // A warp's part of a block's units: a tile of 16 rows and a segment.
 struct WarpPart {
@@ -81,7 +67,7 @@ struct Places {
 };
 
 struct StackArgs {
-  ProductPlan plans[kStackProducts];
+  StackPlans plans;
   std::int32_t layers;
   std::int32_t rows;
   std::int32_t d_model;

@@ -179,7 +179,7 @@ class StackBlock {
     using Output = decltype(make());
     Renew();
     const int warp = thread_ / 32, lane = thread_ % 32;
-    const ProductPlan& plan = args_.plans[product];
+    const ProductPlan& plan = args_.plans.of[product];
     const WarpPart& part = statics_.parts[warp][product];
     const int quads = kHeight * plan.tiles * (NarrowShape::kRows / kQuad);
     const int row = thread_ / 4 % kHeight, quad_tile = thread_ / 4 / kHeight;
@@ -333,7 +333,7 @@ class StackBlock {
 
   __device__ __forceinline__ void States() {
     Renew();
-    const ProductPlan& plan = args_.plans[kDtProj];
+    const ProductPlan& plan = args_.plans.of[kDtProj];
     const WarpPart& part = statics_.parts[thread_ / 32][kDtProj];
 #pragma unroll 1
     for (int unit = part.first_unit; unit < plan.units; unit += gridDim.x) {
@@ -516,7 +516,7 @@ __global__ void __launch_bounds__(StackShape<kHeight>::kThreads, 1)
   constexpr int kParts = Shape::kWarps * kStackProducts;
   if (threadIdx.x < kParts) {
     const int warp = threadIdx.x / kStackProducts, product = threadIdx.x % kStackProducts;
-    statics.parts[warp][product] = WarpPart::Of(args.plans[product], warp);
+    statics.parts[warp][product] = WarpPart::Of(args.plans.of[product], warp);
   }
   if (threadIdx.x == kParts) Rings::Init(statics.barriers);
   __syncthreads();

@@ -45,7 +45,7 @@ struct WeightRings {
     for (int layer = 0; layer < args.layers; ++layer) {
 #pragma unroll 1
       for (int product = 0; product < kStackProducts; ++product) {
-        const ProductPlan& plan = args.plans[product];
+        const ProductPlan& plan = args.plans.of[product];
         const WarpPart& first = parts[2 * pair][product];
         const WarpPart& second = parts[2 * pair + 1][product];
         const int segment_k = plan.segment_chunks * kChunkK;
