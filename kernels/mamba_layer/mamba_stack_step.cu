@@ -80,7 +80,7 @@ const char* WhyNot(std::span<const MambaLayerStepArgs> layers, int blocks) {
   const MambaLayerWeights& weights = first.weights;
   if (first.rows > kMostStackRows) return "too many rows";
   if (first.state.dtype != DType::kF32) return "the state is not fp32";
-  if (first.shape.d_state != 16) return "d_state is not 16";
+  if (first.shape.d_state != kStackStateSize) return "d_state is not 16";
   if (first.shape.dt_bc_width() > kMostDtBcWidth) return "dt, B and C are too wide";
   // Their order of sums is another.
   if (FoldsXProj(weights.in_proj, weights.x_proj)) return "x_proj is folded into in_proj";

@@ -15,6 +15,7 @@ namespace mambad::kernels {
 
 inline constexpr int kMostStackLayers = 64;
 inline constexpr int kMostDtBcWidth = 288;  // R + 2 N
+inline constexpr int kStackStateSize = 16;  // N
 
 static_assert(NarrowShape::kMaxWarps == kPlanWarps && NarrowShape::kRows == kPlanTileRows);
 

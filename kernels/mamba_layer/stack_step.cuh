@@ -52,7 +52,7 @@ template <int kHeight, class Rings>
 class StackBlock {
  public:
   using Shape = StackShape<kHeight>;
-  static constexpr int kN = 16, kPerLane = kN / 4;
+  static constexpr int kN = kStackStateSize, kPerLane = kN / 4;
 
   struct Static {
     WarpPart parts[Shape::kWarps][kStackProducts];

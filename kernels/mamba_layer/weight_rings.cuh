@@ -19,7 +19,7 @@ struct WeightRings {
   static constexpr int kPairs = NarrowShape::kMaxWarps / 2;
   static constexpr int kStageBytes = 2 * NarrowShape::kStageBytes;  // a chunk for both warps
   static constexpr int kBytes = kPairs * kStages * kStageBytes;
-  // Stages under way, a pair: 32 KB a multiprocessor. With 16 or 48 a step of 1.4b takes 15 or 5% longer.
+  // Stages under way, a pair: 32 KB a multiprocessor. With 24 or 48 a step of 1.4b takes 15 or 5% longer.
   static constexpr int kWindow = 2;
   static_assert(kWindow <= kStages);
 
@@ -115,7 +115,6 @@ struct WeightRings {
         if (slot != kNoSlot) lines(view.At(slot), count, bytes);
       }
     };
-    constexpr int kN = 16;
     if (rows <= 0) return;  // the gate's half
     if (product == kInProj) {
       lines(layer.conv_weight, args.conv_width, sizeof(float));
@@ -124,10 +123,10 @@ struct WeightRings {
     } else if (product == kOutProj) {
       lines(layer.next_norm_weight, 1, sizeof(float));
     } else if (product == kDtProj) {
-      lines(layer.decay_log2, kN, sizeof(float));
+      lines(layer.decay_log2, kStackStateSize, sizeof(float));
       lines(layer.skip, 1, sizeof(float));
       lines(layer.dt_bias, 1, sizeof(float));
-      slots(args.state, layer.state_offset_bytes, kN, sizeof(float));
+      slots(args.state, layer.state_offset_bytes, kStackStateSize, sizeof(float));
     }
   }
 };
