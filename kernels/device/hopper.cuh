@@ -11,7 +11,8 @@
 
 namespace mambad::kernels {
 
-// Before it, only constants may be read and nothing global written; every thread block must run it.
+// Before it nothing global is written, and only what is older than the previous kernel is read: constants,
+// and what came before a kernel that allowed this one behind its own wait. Every thread block must run it.
 __device__ __forceinline__ void WaitForPreviousKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   DelayAtRandom<DelayAt::kBeforeWait, 1>();
@@ -58,17 +59,19 @@ __device__ __forceinline__ void ArriveCluster(std::uint64_t* barrier, std::uint3
       : "memory");
 }
 
+// A thread that waits sleeps so long, or until then: without it, spinning takes issue slots and power.
 __device__ __forceinline__ void WaitBarrier(std::uint64_t* barrier, std::uint32_t parity) {
+  constexpr int kNanoseconds = 10'000'000;
   asm volatile(
       "{\n"
       ".reg .pred done;\n"
       "again:\n"
-      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1, %2;\n"
       "@done bra finished;\n"
       "bra again;\n"
       "finished:\n"
       "}\n" ::"r"(SharedAddress(barrier)),
-      "r"(parity)
+      "r"(parity), "n"(kNanoseconds)
       : "memory");
   DelayAtRandom<DelayAt::kBarrier, 16>();
 }

@@ -18,7 +18,7 @@ struct LaunchShape {
   int shared_bytes = 0;  // dynamic
   int cluster = 1;       // blocks along x
   // Begins before the previous kernel of the stream has ended: calls WaitForPreviousKernel (hopper.cuh)
-  // before it reads what an earlier one wrote.
+  // before it reads what that one wrote.
   bool overlaps = true;
   // Its blocks wait for each other: the launch fails unless all can run at once.
   bool at_once = false;

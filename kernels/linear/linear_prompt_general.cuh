@@ -16,13 +16,13 @@ template <class Epilogue>
 __global__ void __launch_bounds__(256)
     LinearPromptGeneral(const LinearPromptShape shape, const Epilogue epilogue) {
   WaitForPreviousKernel();
-  AllowNextKernel();
+  AllowNextKernel();  // behind the wait: see LinearPromptHopper
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int segment = blockIdx.z;
   const std::int64_t first_slab = segment * shape.segment_slabs;
   const std::int64_t token_block = blockIdx.x * 16 + warp * 2;
   const std::int64_t row_block = blockIdx.y * (kGeneralColumns / 8);
-  float sum[kGeneralColumns / 8][4] = {};
+  float sum[1][kGeneralColumns / 8 * 4] = {};
   for (int slab = 0; slab < shape.SegmentSlabs(segment); ++slab) {
     // A lane's pair lies at its own place of each core matrix: 4 bytes a lane, 128 a warp.
     const std::uint32_t* x = reinterpret_cast<const std::uint32_t*>(
@@ -36,17 +36,14 @@ __global__ void __launch_bounds__(256)
         const std::uint32_t* w = reinterpret_cast<const std::uint32_t*>(
                                      shape.W(block, static_cast<int>(first_slab) + slab) + k * 128) +
                                  lane;
-        Mma(sum[n], a, w[0], w[32]);
+        Mma(reinterpret_cast<float(&)[4]>(sum[0][n * 4]), a, w[0], w[32]);
       }
     }
   }
-  const std::uint32_t channel = blockIdx.y * kGeneralColumns + lane % 4 * 2;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const auto row = epilogue.Row(segment, token_block * 8 + half * 8 + lane / 4);
-    if (!row.live) continue;
-    StoreRow<kGeneralColumns / 8>(row, channel, &sum[0][half * 2]);
-  }
+  SumStores<2, kGeneralColumns / 8, Epilogue> stores(epilogue, segment,
+                                                     static_cast<std::uint32_t>(token_block) * 8 + lane / 4,
+                                                     blockIdx.y * kGeneralColumns + lane % 4 * 2);
+  stores.Store(sum);
 }
 
 }  // namespace mambad::kernels

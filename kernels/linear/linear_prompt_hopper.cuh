@@ -37,8 +37,10 @@ struct PromptProduct {
   static constexpr int kClusterColumns = kSharesX ? kClusterBlocks : 1;               // column tiles
   static constexpr int kBlocksOfSm = kBlocks;
 
-  // The wide tile's sums take more registers than warps of equal shares have: those of the feeding warpgroup.
-  static constexpr bool kMoveRegisters = kTiles == 2;
+  static constexpr int kSums = kTiles * kCols / 2;  // of a thread
+  // The sums of wide tiles take more registers than warps of equal shares have: those of the feeding
+  // warpgroup.
+  static constexpr bool kMoveRegisters = kSums >= 128;
   static constexpr int kThreads = 2 * 128 + (kMoveRegisters ? 128 : 64);
   static constexpr int kSlabBlockBytes = 8 * 64 * 2;  // 8 rows of a slab
   static constexpr int kTokenBlocks = kBlocksOfTile;
@@ -248,19 +250,16 @@ __device__ __forceinline__ void MultiplyTiles(const LinearPromptShape& shape, co
         epilogue.Prefetch(tile.TokenTile(rank) * kTokenTile + row, tile.ColumnTile(rank) * kCols, kCols);
       }
     }
+    SumStores<2 * kTiles, kCols / 8, Epilogue> stores(
+        epilogue, tile.segment,
+        tile.TokenTile(rank) * kTokenTile + group * kTiles * 64 + warp * 16 + lane / 4,
+        tile.ColumnTile(rank) * kCols + lane % 4 * 2);
     float sum[kTiles][kCols / 2];
     if (group < Product::kGroups) MultiplySegment(ring, shape.SegmentSlabs(tile.segment), group, place, sum);
-    // Not before: blocks placed earlier would crowd on the multiprocessors that are free first.
+    // Not before: blocks placed earlier would crowd on the multiprocessors that are free first. And never
+    // before the wait: convolution and scan read places, windows and chunks ahead of theirs.
     if (index + static_cast<int>(gridDim.x) / kClusterBlocks >= tiles) AllowNextKernel();
-    const std::uint32_t token =
-        tile.TokenTile(rank) * kTokenTile + group * kTiles * 64 + warp * 16 + lane / 4;
-    const std::uint32_t channel = tile.ColumnTile(rank) * kCols + lane % 4 * 2;
-#pragma unroll
-    for (int half = 0; half < 2 * kTiles; ++half) {
-      const auto row = epilogue.Row(tile.segment, token + half / 2 * 64 + half % 2 * 8);
-      if (!row.live) continue;
-      StoreRow<kCols / 8>(row, channel, sum[half / 2] + half % 2 * 2);
-    }
+    stores.Store(sum);
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "kernels/base/check.h"
 #include "kernels/device/launch.cuh"
 #include "kernels/linear/core_matrices.h"
 #include "kernels/linear/linear_prompt_general.cuh"
@@ -13,35 +14,41 @@
 
 namespace mambad::kernels {
 
-// A block's tile: token tiles x columns.
+// A block's tile: token tiles x columns. What it takes of the time, for each token and column of a cluster,
+// is rate * K + ending, measured on an H100 with K of 768 and 2,560; rate is relative to that of 128 x 256.
 struct PromptTile {
   int tiles, columns;
   PromptShared shared;
+  int rate, ending;
 
-  bool operator==(const PromptTile&) const = default;
+  constexpr bool operator==(const PromptTile& other) const {
+    return tiles == other.tiles && columns == other.columns && shared == other.shared;
+  }
+  // Beside the sums of wider ones a thread has no registers for what an epilogue fetches.
+  constexpr bool FitsFetching() const { return tiles * columns <= 320; }
   constexpr bool shares_x() const { return shared == PromptShared::kActivations; }
   // Of a cluster.
   constexpr int cluster_tiles() const { return shares_x() ? tiles : tiles * kClusterBlocks; }
   constexpr int cluster_columns() const { return shares_x() ? columns * kClusterBlocks : columns; }
 };
 inline constexpr PromptTile kPromptTiles[] = {
-    {1, 256, PromptShared::kWeights},     {1, 192, PromptShared::kWeights},
-    {1, 160, PromptShared::kWeights},     {1, 128, PromptShared::kWeights},
-    {1, 96, PromptShared::kWeights},      {2, 192, PromptShared::kActivations},
-    {2, 160, PromptShared::kActivations}, {2, 128, PromptShared::kActivations},
-    {1, 96, PromptShared::kActivations},  {1, 64, PromptShared::kActivations},
-    {1, 32, PromptShared::kActivations}};
+    {1, 256, PromptShared::kWeights, 100, 0},       {1, 192, PromptShared::kWeights, 98, 11000},
+    {1, 160, PromptShared::kWeights, 108, 8000},    {1, 128, PromptShared::kWeights, 105, 9000},
+    {1, 96, PromptShared::kWeights, 142, 0},        {2, 192, PromptShared::kActivations, 90, 12000},
+    {2, 160, PromptShared::kActivations, 95, 9000}, {1, 96, PromptShared::kActivations, 153, 0},
+    {1, 64, PromptShared::kActivations, 167, 0},    {1, 32, PromptShared::kActivations, 280, 0}};
 
-// The tile that wastes least: whole rounds of the clusters, each as long as what a cluster reads of the
-// weight and of the activations, and a tenth more where they share the latter. All give the same bits.
-inline PromptTile ChoosePromptTile(std::int64_t rows, std::int32_t token_tiles, int clusters) {
+// The tile that takes least: whole rounds of the clusters. All give the same bits.
+inline PromptTile ChoosePromptTile(const CoreMatrices& w, std::int32_t token_tiles, int clusters,
+                                   bool fetches) {
   PromptTile best = {};
   std::int64_t best_cost = 0;
   for (const PromptTile tile : kPromptTiles) {
+    if (fetches && !tile.FitsFetching()) continue;
     const int columns = tile.cluster_columns(), across = tile.cluster_tiles();
-    const std::int64_t tiles = (rows + columns - 1) / columns * ((token_tiles + across - 1) / across);
-    const std::int64_t cost =
-        (tiles + clusters - 1) / clusters * (columns + across * kTokenTile) * (tile.shares_x() ? 11 : 10);
+    const std::int64_t tiles = (w.rows + columns - 1) / columns * ((token_tiles + across - 1) / across);
+    const std::int64_t rounds = (tiles + clusters - 1) / clusters;
+    const std::int64_t cost = rounds * columns * across * (tile.rate * w.cols + tile.ending);
     if (best.tiles == 0 || cost < best_cost) best = tile, best_cost = cost;
   }
   return best;
@@ -76,15 +83,20 @@ template <class Epilogue>
 cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearPromptShape& shape,
                              const CoreMatrices& w, const Epilogue& epilogue, int clusters) {
   return WithListed<kPromptTiles>(tile, [&]<PromptTile kTile>() {
-    const auto launch = [&]<int kBlocksOfTile>() {
-      using Product = PromptProduct<kTile.columns, kTile.tiles, kTile.shared, 1, kBlocksOfTile>;
-      return LaunchLinearPromptHopper<Product>(stream, shape, w, epilogue, clusters);
-    };
-    if constexpr (kTile.shares_x() && kTile.columns <= 64) {  // those that passes of few tokens take
-      if (shape.live_blocks <= 4) return launch.template operator()<4>();
-      if (shape.live_blocks <= 8) return launch.template operator()<8>();
+    if constexpr (Epilogue::kFetches && !kTile.FitsFetching()) {
+      MAMBAD_CHECK(false);
+      return cudaErrorInvalidValue;
+    } else {
+      const auto launch = [&]<int kBlocksOfTile>() {
+        using Product = PromptProduct<kTile.columns, kTile.tiles, kTile.shared, 1, kBlocksOfTile>;
+        return LaunchLinearPromptHopper<Product>(stream, shape, w, epilogue, clusters);
+      };
+      if constexpr (kTile.shares_x() && kTile.columns <= 64) {  // those that passes of few tokens take
+        if (shape.live_blocks <= 4) return launch.template operator()<4>();
+        if (shape.live_blocks <= 8) return launch.template operator()<8>();
+      }
+      return launch.template operator()<kTokenTile / 8>();
     }
-    return launch.template operator()<kTokenTile / 8>();
   });
 }
 
@@ -108,23 +120,37 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
   const LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, 1);
   if (!PromptHasWgmma()) return LaunchLinearPromptGeneral(stream, shape, w, epilogue);
   const int clusters = PromptClusters();
-  return LaunchPromptTile(stream, ChoosePromptTile(w.rows, shape.token_tiles, clusters), shape, w, epilogue,
-                          clusters);
+  return LaunchPromptTile(stream, ChoosePromptTile(w, shape.token_tiles, clusters, Epilogue::kFetches), shape,
+                          w, epilogue, clusters);
 }
 
-// The same where K is short, or cut in `segments`, a constant of the weight: two blocks share a
-// multiprocessor, so that one's product hides the other's epilogue.
+// Two blocks share a multiprocessor, so that one's product hides the other's epilogue.
+template <int kCols, PromptShared kShared, class Epilogue>
+cudaError_t LaunchShortPrompt(cudaStream_t stream, const LinearPromptShape& shape, const CoreMatrices& w,
+                              const Epilogue& epilogue) {
+  return LaunchLinearPromptHopper<PromptProduct<kCols, 1, kShared, 2>>(stream, shape, w, epilogue,
+                                                                       2 * PromptClusters());
+}
+
+// The same where K is short, or cut in `segments`, a constant of the weight.
 template <class Epilogue>
 cudaError_t ShortLinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void* x, std::int64_t tokens,
                               const Epilogue& epilogue, int segments = 1) {
   const LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, segments);
   if (!PromptHasWgmma()) return LaunchLinearPromptGeneral(stream, shape, w, epilogue);
-  const auto launch = [&]<int kCols, PromptShared kShared>() {
-    return LaunchLinearPromptHopper<PromptProduct<kCols, 1, kShared, 2>>(stream, shape, w, epilogue,
-                                                                         2 * PromptClusters());
+  if (shape.token_tiles == 1) {
+    return LaunchShortPrompt<32, PromptShared::kActivations>(stream, shape, w, epilogue);
+  }
+  // What the longest cluster has to do, in columns.
+  const auto columns = [&](std::int64_t of_tile) {
+    const std::int64_t clusters = 2 * PromptClusters();
+    const std::int64_t tiles =
+        (w.rows + of_tile - 1) / of_tile * ((shape.token_tiles + 1) / 2) * shape.segments;
+    return (tiles + clusters - 1) / clusters * of_tile;
   };
-  if (shape.token_tiles == 1) return launch.template operator()<32, PromptShared::kActivations>();
-  return launch.template operator()<96, PromptShared::kWeights>();
+  return columns(96) < columns(64)
+             ? LaunchShortPrompt<96, PromptShared::kWeights>(stream, shape, w, epilogue)
+             : LaunchShortPrompt<64, PromptShared::kWeights>(stream, shape, w, epilogue);
 }
 
 }  // namespace mambad::kernels

@@ -14,19 +14,24 @@ namespace mambad::kernels {
 struct DtBcPrompt {
   static constexpr int kMaxSegments = 8;
 
-  const float* segments;  // (segments, padded tokens, stride)
+  const float* segments;  // (segments, token blocks, blocks, 8 tokens, 8)
   const TokenPlace* places;
   __nv_bfloat16* dt;  // token tiles
   float* bc;
   std::int64_t token_blocks;
   std::int32_t segment_count;  // at most kMaxSegments
-  std::int32_t stride;         // R + 2 N or more, a multiple of 4
+  std::int32_t blocks;         // of 8, of the R + 2 N outputs
   std::int32_t tokens;
   std::int32_t dt_rank;       // R
   std::int32_t state_size;    // N
   std::int32_t padded_state;  // N as the scan pads it
   float eps;                  // of the norms; negative: none
   bool scan16;
+
+  // Of a token's sums in shared memory, so that eight tokens' quads lie in different banks.
+  static __host__ __device__ constexpr std::int64_t RowStride(std::int64_t blocks) {
+    return RoundUp(blocks * 8, 32) + 8;
+  }
 };
 
 // In place, one part of the row in shared memory, by a warp.
@@ -36,26 +41,29 @@ __device__ __forceinline__ void NormPart(float* part, int width, float eps) {
   __syncwarp();
 }
 
-// Grid: token blocks; a warp takes a token. Shared: 8 rows of `stride` floats.
+// Grid: token blocks; a warp takes a token. Shared: 8 rows of RowStride floats.
 static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt args) {
   extern __shared__ __align__(16) float sums[];
   WaitForPreviousKernel();
   AllowNextKernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int stride = static_cast<int>(DtBcPrompt::RowStride(args.blocks));
   const std::int32_t token = blockIdx.x * 8 + warp;
-  float* row = sums + warp * args.stride;
+  float* row = sums + warp * stride;
   TokenPlace place{kNoSlot, 0, 0, 0};
   if (token < args.tokens) place = args.places[token];
   const bool live = place.slot != kNoSlot;
 
-  const std::int64_t segment_quads = args.token_blocks * 2 * args.stride;
+  const int quads = args.blocks * 16;  // of the token block in a segment
   const float4* in =
-      reinterpret_cast<const float4*>(args.segments) + static_cast<std::int64_t>(token) * (args.stride / 4);
-  for (int i = lane; i < args.stride / 4; i += 32) {
+      reinterpret_cast<const float4*>(args.segments) + static_cast<std::int64_t>(blockIdx.x) * quads;
+  for (int i = threadIdx.x; i < quads; i += 256) {
+    const int in_block = i / 2 % 8;
+    const bool exists = blockIdx.x * 8 + in_block < static_cast<unsigned>(args.tokens);
     float4 part[DtBcPrompt::kMaxSegments];  // all under way at once
 #pragma unroll
     for (int s = 0; s < DtBcPrompt::kMaxSegments; ++s) {
-      part[s] = live && s < args.segment_count ? in[s * segment_quads + i] : float4{};
+      part[s] = exists && s < args.segment_count ? in[s * args.token_blocks * quads + i] : float4{};
     }
     float4 sum = part[0];
 #pragma unroll
@@ -65,9 +73,12 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
                __fadd_rn(sum.w, part[s].w)};
       }
     }
-    reinterpret_cast<float4*>(row)[i] = sum;
+    *reinterpret_cast<float4*>(sums + in_block * stride + i / 16 * 8 + i % 2 * 4) = sum;
   }
-  __syncwarp();
+  __syncthreads();
+  if (!live) {  // its sums are anything
+    for (int i = lane; i < args.dt_rank; i += 32) row[i] = 0.0f;
+  }
   float* b = row + args.dt_rank;
   float* c = b + args.state_size;
   if (args.eps >= 0.0f) {
@@ -108,7 +119,7 @@ static __global__ void __launch_bounds__(256) DtBcPromptKernel(const DtBcPrompt 
   __syncthreads();
   const int blocks = static_cast<int>(Slabs(args.dt_rank) * 8);
   for (int i = threadIdx.x; i < blocks * 8; i += 256) {  // (channel block, token)
-    const float* from = sums + i % 8 * args.stride;
+    const float* from = sums + i % 8 * stride;
     Bf16x8 out;
 #pragma unroll
     for (int p = 0; p < 4; ++p) {

@@ -62,12 +62,12 @@ class LayerPromptPass {
                                   weights_.conv_bias, scratch_.places, DeviceSlots(args_.window),
                                   token_blocks_,      Int(tokens_),    Int(shape_.d_inner),
                                   Int(shape_.d_conv)};
-    const StoreSegments segments{scratch_.segments, token_blocks_ * 8, Unsigned(scratch_.segment_stride),
+    const StoreSegments segments{scratch_.segments, token_blocks_, Unsigned(scratch_.segment_blocks),
                                  Unsigned(tokens_)};
     const CoreMatrices x_proj = Cores(weights_.x_proj);
     // With few tokens the fused kernel has too few blocks. Same bits.
     constexpr std::int64_t kFewTokens = 512;
-    if (tokens_ > kFewTokens && ConvXProjIsFused(conv.width, x_proj.rows)) {
+    if (tokens_ > kFewTokens && ConvXProjIsFused(conv.width, x_proj, kXProjSegments)) {
       return LaunchConvXProj(stream_, conv, x_proj, kXProjSegments, segments);
     }
     const LaunchShape launch{dim3(Int(token_blocks_ * 8 / kConvTokens), Int(Slabs(shape_.d_inner)))};
@@ -86,14 +86,14 @@ class LayerPromptPass {
                            scratch_.bc,
                            token_blocks_,
                            x_proj.segments,
-                           Int(scratch_.segment_stride),
+                           Int(scratch_.segment_blocks),
                            Int(tokens_),
                            Int(shape_.dt_rank),
                            Int(shape_.d_state),
                            Int(PaddedStateSize(shape_.d_state)),
                            shape_.dt_bc_eps,
                            Scan16::Takes(shape_.d_state, shape_.d_inner)};
-    const int shared = Int(8 * scratch_.segment_stride * sizeof(float));
+    const int shared = Int(8 * DtBcPrompt::RowStride(scratch_.segment_blocks) * sizeof(float));
     return LaunchKernel(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
   }
   cudaError_t DtProj() const {

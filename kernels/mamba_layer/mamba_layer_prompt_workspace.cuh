@@ -16,16 +16,16 @@ namespace mambad::kernels {
 inline constexpr int kXProjSegments = 8;
 
 struct MambaLayerPromptScratch {
-  TokenPlace* places;  // (T); first, so that it lies in one place for every layer shape
-  __nv_bfloat16* u;    // tiles (M)
-  __nv_bfloat16* xz;   // tiles (2 D)
-  __nv_bfloat16* x;    // tiles (D)
-  float* segments;     // (segments, T, stride)
-  __nv_bfloat16* dt;   // tiles (R)
-  float* bc;           // (rows / 4, 2, N, 4)
-  float* delta;        // tiles (D)
-  __nv_bfloat16* y;    // tiles (D)
-  std::int64_t segment_stride;
+  TokenPlace* places;           // (T); first, so that it lies in one place for every layer shape
+  __nv_bfloat16* u;             // tiles (M)
+  __nv_bfloat16* xz;            // tiles (2 D)
+  __nv_bfloat16* x;             // tiles (D)
+  float* segments;              // (segments, token blocks, blocks, 8, 8)
+  __nv_bfloat16* dt;            // tiles (R)
+  float* bc;                    // (rows / 4, 2, N, 4)
+  float* delta;                 // tiles (D)
+  __nv_bfloat16* y;             // tiles (D)
+  std::int64_t segment_blocks;  // of 8 of x_proj's outputs
   std::size_t bytes;
 
   MambaLayerPromptScratch(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks,
@@ -36,13 +36,13 @@ struct MambaLayerPromptScratch {
       out = reinterpret_cast<T*>(first + bytes);
       bytes += (static_cast<std::size_t>(count) * sizeof(T) + 255) / 256 * 256;
     };
-    segment_stride = (shape.dt_rank + 2 * shape.d_state + 3) / 4 * 4;
+    segment_blocks = (shape.dt_rank + 2 * shape.d_state + 7) / 8;
     const std::int64_t bc_rows = BcStart(tokens, chunks) + kBcAlign;
     take(places, tokens);
     take(u, TileElements(tokens, shape.d_model));
     take(xz, TileElements(tokens, 2 * shape.d_inner));
     take(x, TileElements(tokens, shape.d_inner));
-    take(segments, kXProjSegments * PaddedTokens(tokens) * segment_stride);
+    take(segments, kXProjSegments * PaddedTokens(tokens) * segment_blocks * 8);
     take(dt, TileElements(tokens, shape.dt_rank));
     take(bc, bc_rows * 2 * PaddedStateSize(shape.d_state));
     take(delta, TileElements(tokens, shape.d_inner));

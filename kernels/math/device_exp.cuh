@@ -30,7 +30,7 @@ __device__ __forceinline__ float FastSoftplus(float x) {
   series = __fmaf_rn(-e, series, 1.0f);
   const float log1p =
       e < 0.04f ? __fmul_rn(e, series) : __fmul_rn(FastLog2(__fadd_rn(1.0f, e)), 0.6931471805599453f);
-  return __fadd_rn(x > 0.0f ? x : __fmul_rn(x, 0.0f), log1p);  // NaN stays NaN
+  return __fadd_rn(fmaxf(x, 0.0f), log1p);  // the maximum of NaN is 0, but then log1p is NaN
 }
 
 // x / (1 + e^-x), relative error below 2^-20 where it is not tiny.

@@ -1,7 +1,7 @@
 // Who scans what, and when, for N = 16. The channels of a chunk go by tiles of eight; a block gets its share
-// of all chunks' tiles, and its warps go round them: a warp takes the next tile for a turn of some tokens and
-// leaves the state in its slot for the next turn, another warp's perhaps. So five tiles keep four warps busy,
-// where otherwise one of four schedulers would have twice the work of the others.
+// of every chunk's tiles, and its warps go round them: a warp takes the next tile for a turn of some tokens
+// and leaves the state in its slot for the next turn, another warp's perhaps. So five tiles keep four warps
+// busy, where otherwise one of four schedulers would have twice the work of the others.
 #ifndef MAMBAD_KERNELS_SELECTIVE_SCAN_SCAN16_TURNS_CUH_
 #define MAMBAD_KERNELS_SELECTIVE_SCAN_SCAN16_TURNS_CUH_
 
@@ -43,13 +43,10 @@ struct Scan16Turns {
   __device__ void Fill(const Scan16Plan& plan, const std::int64_t* offsets, const std::int32_t* slot_index,
                        const std::int32_t* state_index) {
     if (threadIdx.x < kMaxTiles) {
-      // Neighbours, which read the same B and C.
-      const std::int64_t block = blockIdx.x, blocks = gridDim.x;
-      const int first = static_cast<int>(block * plan.tiles / blocks);
-      const int end = static_cast<int>((block + 1) * plan.tiles / blocks);
-      const int index = first + static_cast<int>(threadIdx.x);
+      // Of every chunk alike, however long.
+      const int index = static_cast<int>(blockIdx.x + threadIdx.x * gridDim.x);
       Scan16Tile tile{0, kNoSlot, kNoSlot, 0, 0, 0, 0};
-      if (index < end) {
+      if (index < plan.tiles) {
         tile.chunk = index / plan.chunk_tiles;
         tile.channel = index % plan.chunk_tiles * 8;
         tile.slot = slot_index[tile.chunk];

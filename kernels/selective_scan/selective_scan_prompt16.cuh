@@ -366,8 +366,7 @@ __global__ void __launch_bounds__(kTiles* Scan16::kWarps * 32, 1)
   Scan16Step* const ring =
       reinterpret_cast<Scan16Step*>(tiles16 + RoundUp(sizeof(Scan16Turns), 16)) + Kept(place * kRing);
   const Lane lane(threadIdx.x);
-  WaitForPreviousKernel();
-  AllowNextKernel();
+  // What the chunks are is older than the kernel before, which had seen all before it end.
   turns.Fill(plan, args.offsets, args.slot_index, args.state_index);
 
   const auto constants_of = [&](int turn) {
@@ -385,7 +384,10 @@ __global__ void __launch_bounds__(kTiles* Scan16::kWarps * 32, 1)
     return constants;
   };
 
+  Lane::Constants next_constants = constants_of(place);
   Scan16Loads<kRing> loads(args, plan, turns, ring, lane.warp, place);
+  WaitForPreviousKernel();
+  AllowNextKernel();
   for (int i = 0; i < kRing - 2; ++i) loads.Next();
   int at = 0;  // step of the ring, in bytes
   const auto next_step = [&]() -> Scan16Step& {
@@ -396,7 +398,6 @@ __global__ void __launch_bounds__(kTiles* Scan16::kWarps * 32, 1)
     at = at == (kRing - 1) * static_cast<int>(sizeof(Scan16Step)) ? 0 : at + sizeof(Scan16Step);
     return step;
   };
-  Lane::Constants next_constants = constants_of(place);
   for (int turn = place; turn < turns.count; turn += places) {
     const int order = turns.order[turn];
     const int tile_index = order % Scan16Turns::kMaxTiles, tile_turn = order / Scan16Turns::kMaxTiles;
