@@ -1,5 +1,6 @@
 // The prompt path of a Mamba layer on a GPU: proves it against a plain fp64 reference and against itself,
-// then times it. Arguments: check | time | scans | both | profile | pass MODEL CHUNKS TOKENS...
+// then times it. Arguments: check | time | scans | both | profile | pass MODEL CHUNKS TOKENS... | tiles MODEL
+// CHUNKS TOKENS...
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -14,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/bench/prompt_products.cuh"
 #include "kernels/bench/prompt_reference.cuh"
 #include "kernels/mamba_layer/mamba_layer_prompt.h"
 #include "kernels/mamba_layer/mamba_layer_prompt_pass.cuh"
@@ -243,6 +245,17 @@ bool Check() {
       {{48, 64, 64, 1, 4}, false, {12, 9, 40}},
       {{768, 1536, 16, 4, 48}, false, {150, 20}},
       {{320, 640, 16, 4, 160}, false, {300}},
+      // Convolution and x_proj in one kernel: chunks that begin with a tile, short ones too, and many in a
+      // tile.
+      {{64, 128, 16, 4, 8}, false, {128, 3, 125, 1, 127, 2, 126, 130, 1, 1, 1,
+                                    1,   1, 1,   1, 1,   1, 1,   2,   1, 44}},
+      {{72, 101, 32, 4, 66}, true, {300, 17, 195, 100, 28}},
+      {{96, 192, 16, 4, 80}, true, {140, 2, 370, 128, 3, 60}},
+      {{320, 640, 16, 4, 160}, false, {640, 7}},
+      {{64, 192, 16, 4, 110}, true, {255, 1, 256, 1, 100}},
+      // And more slabs of a segment than stages.
+      {{64, 2560, 16, 4, 48}, false, {128, 1, 127, 3, 125, 1, 127, 130, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 44}},
+      {{64, 3136, 16, 4, 160}, true, {640, 1, 127, 2, 60}},
   };
   bool ok = true;
   for (std::size_t i = 0; i < shapes.size(); ++i) ok = CheckAgainstReference(shapes[i], 77 + i) && ok;
@@ -250,40 +263,6 @@ bool Check() {
 }
 
 // ---- Timing.
-
-__global__ void FillNormal(__nv_bfloat16* bf16, float* f32, std::size_t n, float mean, float scale,
-                           std::uint64_t seed) {
-  for (std::size_t i = blockIdx.x * std::size_t{256} + threadIdx.x; i < n;
-       i += gridDim.x * std::size_t{256}) {
-    std::uint64_t x = (i + seed) * 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    float s = 0;
-    for (int b = 0; b < 4; ++b) s += static_cast<float>((x >> (16 * b)) & 0xffff) * (1.0f / 65536.0f) - 0.5f;
-    const float v = mean + s * 1.732f * scale;
-    if (bf16 != nullptr) bf16[i] = __float2bfloat16_rn(v);
-    if (f32 != nullptr) f32[i] = v;
-  }
-}
-std::uint64_t fill_seed = 1;
-float* RandomFloats(std::size_t n, float mean, float scale) {
-  float* p = nullptr;
-  MUST(cudaMalloc(&p, n * 4));
-  FillNormal<<<1024, 256>>>(nullptr, p, n, mean, scale, fill_seed += n);
-  MUST(cudaGetLastError());
-  return p;
-}
-PackedWeight RandomPackedWeight(std::int64_t rows, std::int64_t cols, double scale) {
-  PackedWeight w{nullptr, static_cast<std::int32_t>(rows), static_cast<std::int32_t>(cols)};
-  const std::size_t elements = PackedElements(rows, cols);
-  __nv_bfloat16* p = nullptr;
-  MUST(cudaMalloc(&p, elements * 2));
-  FillNormal<<<1024, 256>>>(p, nullptr, elements, 0, static_cast<float>(scale), fill_seed += elements);
-  MUST(cudaGetLastError());
-  w.data = reinterpret_cast<const std::uint16_t*>(p);
-  return w;
-}
-CoreMatrices Cores(const PackedWeight& w) { return {w.data, w.rows, w.cols}; }
 
 // Median over replays of a graph of what `enqueue` launches, in seconds.
 double TimeGraph(const std::function<void(cudaStream_t)>& enqueue, int replays = 15) {
@@ -378,9 +357,12 @@ struct Timed {
   ~Timed() {
     for (void* p : memory) MUST(cudaFree(p));
   }
-  double Step(cudaError_t (LayerPromptPass::*step)() const) const {
+  using Part = cudaError_t (LayerPromptPass::*)() const;
+  double Step(std::initializer_list<Part> parts) const {
     return TimeGraph([&](cudaStream_t stream) {
-             for (const auto& args : layers) MUST((LayerPromptPass(args, stream).*step)());
+             for (const auto& args : layers) {
+               for (const Part part : parts) MUST((LayerPromptPass(args, stream).*part)());
+             }
            }) /
            layers.size();
   }
@@ -408,7 +390,7 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
                {"out_proj", &LayerPromptPass::OutProj, 2.0 * m.D * m.M}};
   double sum = 0;
   for (const auto& step : steps) {
-    const double s = timed.Step(step.step);
+    const double s = timed.Step({step.step});
     sum += s;
     std::printf("  %-9s%7.2f us", step.name, s * 1e6);
     if (step.flop > 0) std::printf(" %4.0f TF", tokens * step.flop / s * 1e-12);
@@ -426,6 +408,8 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
     }
   });
   std::printf("  dt_proj by mma.sync %.2f us", general * 1e6 / m.L);
+  std::printf("  dt_bc, dt_proj and scan %.2f us",
+              timed.Step({&LayerPromptPass::DtBc, &LayerPromptPass::DtProj, &LayerPromptPass::Scan}) * 1e6);
   const double bound = m.D * 16.0 * tokens / (16.0 * 132 * 1.83e9);
   std::printf("  sum %.1f; exponential bound %.1f us\n", sum * 1e6, bound * 1e6);
 }
@@ -455,6 +439,49 @@ void TimePass(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
               chunks, length, graph * 1e3, walls[5] * 1e3, launches[5] * 1e3);
 }
 
+// in_proj and out_proj by every tile; * is the one that the pass takes.
+void TimeTiles(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
+  const Timed timed(m, chunks, length);
+  MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, nullptr));
+  for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, nullptr));  // real activations
+  const int clusters = PromptClusters();
+  const auto time = [&](const char* name, const PackedWeight& w, bool fetches, const auto& launch) {
+    std::printf("%s %s, %ld tokens:", m.name, name, chunks * length);
+    const auto chosen = ChoosePromptTile(
+        Cores(w), static_cast<std::int32_t>(PaddedTokens(chunks * length) / kTokenTile), clusters, fetches);
+    for (const PromptTile tile : kPromptTiles) {
+      if (fetches && !tile.FitsFetching()) continue;
+      const double s = TimeGraph([&](cudaStream_t stream) {
+        for (const auto& args : timed.layers) MUST(launch(stream, tile, args));
+      });
+      std::printf(" %s%d x %d%s %.1f us;", tile == chosen ? "*" : "", tile.tiles * 128, tile.columns,
+                  tile.shares_x() ? " sharing x" : "", s * 1e6 / timed.layers.size());
+    }
+    std::printf("\n");
+  };
+  const auto unsigned_of = [](std::int64_t v) { return static_cast<std::uint32_t>(v); };
+  time("in_proj", timed.layers[0].weights.in_proj, StoreBf16::kFetches,
+       [&](cudaStream_t stream, PromptTile tile, const MambaLayerPromptArgs& a) {
+         const MambaLayerPromptScratch scratch(a.shape, a.prompt.tokens, chunks, a.workspace);
+         const CoreMatrices w = Cores(a.weights.in_proj);
+         const LinearPromptShape shape = MakeLinearPromptShape(w, scratch.u, a.prompt.tokens, 1);
+         return LaunchPromptTile(stream, tile, shape, w,
+                                 StoreBf16{scratch.xz, nullptr, shape.token_blocks,
+                                           unsigned_of(a.prompt.tokens), unsigned_of(2 * m.D)},
+                                 clusters);
+       });
+  time("out_proj", timed.layers[0].weights.out_proj, AddToTokens::kFetches,
+       [&](cudaStream_t stream, PromptTile tile, const MambaLayerPromptArgs& a) {
+         const MambaLayerPromptScratch scratch(a.shape, a.prompt.tokens, chunks, a.workspace);
+         const CoreMatrices w = Cores(a.weights.out_proj);
+         const LinearPromptShape shape = MakeLinearPromptShape(w, scratch.y, a.prompt.tokens, 1);
+         return LaunchPromptTile(
+             stream, tile, shape, w,
+             AddToTokens{a.residual, nullptr, scratch.places, unsigned_of(a.prompt.tokens), unsigned_of(m.M)},
+             clusters);
+       });
+}
+
 // The scan alone.
 void TimeScans() {
   const struct {
@@ -469,49 +496,11 @@ void TimeScans() {
       MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
       MUST(MambaLayerPrompt(args, nullptr));
     }
-    const double seconds = timed.Step(&LayerPromptPass::Scan);
+    const double seconds = timed.Step({&LayerPromptPass::Scan});
     const double bound = s.model.D * 16.0 * s.chunks * s.length / (16.0 * 132 * 1.83e9);
     std::printf("  scan %s %ld x %ld: %.2f us, %.0f%% of the bound\n", s.model.name, s.chunks, s.length,
                 seconds * 1e6, 100 * bound / seconds);
   }
-}
-
-// Every tile of the Hopper product against the general one, bit for bit, on a large shape.
-bool CompareProducts(std::int64_t tokens) {
-  const std::int64_t rows = 1030, cols = 2560;
-  const CoreMatrices w = Cores(RandomPackedWeight(rows, cols, 0.02));
-  const PackedWeight x = RandomPackedWeight(PaddedTokens(tokens), cols, 1);  // any bits do as token tiles
-  const std::size_t n = PaddedTokens(tokens) * rows;
-  float* out = nullptr;
-  MUST(cudaMalloc(&out, n * 4));
-  const StoreSegments epilogue{out, PaddedTokens(tokens), static_cast<unsigned>(rows),
-                               static_cast<unsigned>(tokens)};
-  const LinearPromptShape shape = MakeLinearPromptShape(w, x.data, tokens, 1);
-  const auto product = [&](const std::function<cudaError_t()>& launch) {
-    MUST(cudaMemset(out, 0xff, n * 4));
-    MUST(launch());
-    MUST(cudaDeviceSynchronize());
-    return Download(out, n);
-  };
-  const auto want = product([&] { return LaunchLinearPromptGeneral(nullptr, shape, w, epilogue); });
-  bool ok = true;
-  const auto compare = [&](const char* name, int columns, const std::vector<float>& got) {
-    std::size_t different = 0;
-    for (std::int64_t i = 0; i < tokens * rows; ++i) different += !(want[i] == got[i]);
-    ok = ok && different == 0;
-    std::printf("%s wgmma %s%d against mma.sync: %zu of %ld differ\n", different == 0 ? "ok  " : "FAIL", name,
-                columns, different, tokens * rows);
-  };
-  for (const PromptTile tile : kPromptTiles) {
-    compare(tile.tiles == 2   ? "256 x "
-            : tile.shares_x() ? "128, shared, x "
-                              : "128 x ",
-            tile.columns,
-            product([&] { return LaunchPromptTile(nullptr, tile, shape, w, epilogue, PromptClusters()); }));
-  }
-  compare("short, 128 x ", shape.token_tiles == 1 ? 32 : 96,
-          product([&] { return ShortLinearPrompt(nullptr, w, x.data, tokens, epilogue); }));
-  return ok;
 }
 
 }  // namespace
@@ -525,12 +514,16 @@ int main(int argc, char** argv) {
     TimeScans();
     return 0;
   }
-  if (mode == "pass" && argc > 4) {
+  if ((mode == "pass" || mode == "tiles") && argc > 4) {
     const TimedModel models[] = {
         {"130m", 768, 1536, 48, 24}, {"1.4b", 2048, 4096, 128, 48}, {"2.8b", 2560, 5120, 160, 64}};
     for (const TimedModel& model : models) {
       if (std::string(argv[2]) != model.name) continue;
       for (int i = 4; i < argc; ++i) {
+        if (mode == "tiles") {
+          TimeTiles(model, std::atoi(argv[3]), std::atoi(argv[i]));
+          continue;
+        }
         TimePass(model, std::atoi(argv[3]), std::atoi(argv[i]));
         TimeModel(model, std::atoi(argv[3]), std::atoi(argv[i]), 1e6);
       }
@@ -548,8 +541,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (mode != "time") {
-    const bool same =
-        CompareProducts(1000) & CompareProducts(100) & CompareProducts(60) & CompareProducts(20);
+    const bool same = CompareProducts();
     if (!Check() || !same) return 1;
   }
   if (mode == "check") return 0;

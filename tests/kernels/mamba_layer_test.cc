@@ -72,6 +72,9 @@ const Case kCases[] = {
     {"whole k3", {64, 5120, 8, 3, 4}, true, 512},
     {"whole k2", {64, 3136, 8, 2, 4}, true},
     {"whole k1", {64, 3136, 8, 1, 4}},
+    // Long prompts: more slabs in a K segment of x_proj than its ring has stages.
+    {"five slabs", {64, 2560, 16, 4, 48}},
+    {"seven slabs", {64, 3136, 16, 4, 160}, true},
     // One kernel for all layers, of one and two rows. Blocks with units of the gate alone; three segments of
     // K and the weightless norms; units of 128 rows, one of them half x and half gate.
     {"stack k3", {128, 4288, 16, 3, 20}, false, 0, true},
@@ -475,6 +478,14 @@ TEST_P(MambaLayerTest, APromptPassIsThatOfTheReferenceAndWritesNothingElse) {
     SCOPED_TRACE(testing::PrintToString(lengths));
     RunPrompt(lengths);
   }
+}
+
+// Convolution and x_proj are one kernel then: chunks that begin with a tile of 128 tokens, of one or two
+// tokens too, without a slot before such a tile, and many in a tile.
+TEST_P(MambaLayerTest, ALongPromptPassIsThatOfTheReferenceToo) {
+  if (shape().d_model * shape().d_inner > 64 * 3200)
+    GTEST_SKIP() << "the loops of the reference would take long";
+  RunPrompt({127, 1, 1, 127, 1, 127, 2, 126, 128, 130, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 40});
 }
 
 INSTANTIATE_TEST_SUITE_P(, MambaLayerTest, testing::ValuesIn(kCases), [](const auto& info) {
