@@ -304,17 +304,21 @@ struct Timed {
   std::vector<MambaLayerPromptArgs> layers;
   std::vector<void*> memory;
 
-  Timed(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
+  Timed(const TimedModel& m, std::int64_t chunks, std::int64_t length)
+      : Timed(m, std::vector<std::int64_t>(chunks, length)) {}
+  Timed(const TimedModel& m, const std::vector<std::int64_t>& lengths) {
+    const auto chunks = static_cast<std::int64_t>(lengths.size());
     MambaLayerPromptArgs args;
     args.shape = {m.M, m.D, 16, 4, m.R};
     args.norm_weight = RandomFloats(m.M, 1, 0.1f);
     memory.push_back(const_cast<float*>(args.norm_weight));
-    std::vector<std::int64_t> offsets;
+    std::vector<std::int64_t> offsets = {0};
     std::vector<std::int32_t> slots;
-    for (std::int64_t i = 0; i <= chunks; ++i) offsets.push_back(i * length);
-    for (std::int64_t i = 0; i < chunks; ++i)
-      slots.push_back(static_cast<std::int32_t>((i * 3 + 1) % chunks));
-    args.prompt = {chunks * length, chunks, Upload(offsets), Upload(slots)};
+    for (std::int64_t i = 0; i < chunks; ++i) {
+      offsets.push_back(offsets.back() + lengths[i]);
+      slots.push_back(static_cast<std::int32_t>((i + 1) % chunks));
+    }
+    args.prompt = {offsets.back(), chunks, Upload(offsets), Upload(slots)};
     args.residual = RandomFloats(args.prompt.tokens * m.M, 0, 1);
     const std::int64_t window = 3 * m.D / 2, stride = window + 16 * m.D;  // bf16 by twos
     float* pool = RandomFloats(chunks * stride * m.L, 0, 0.1f);
@@ -484,22 +488,31 @@ void TimeTiles(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
 
 // The scan alone.
 void TimeScans() {
+  std::vector<std::int64_t> one_long(11, 60);
+  one_long[0] = 1448;
+  const TimedModel small = {"130m", 768, 1536, 48, 6}, large = {"2.8b", 2560, 5120, 160, 6};
   const struct {
     TimedModel model;
-    std::int64_t chunks, length;
-  } shapes[] = {{{"130m", 768, 1536, 48, 6}, 1, 2048},   {{"130m", 768, 1536, 48, 6}, 8, 2048},
-                {{"1.4b", 2048, 4096, 128, 6}, 1, 2048}, {{"2.8b", 2560, 5120, 160, 6}, 1, 2048},
-                {{"2.8b", 2560, 5120, 160, 6}, 4, 512},  {{"2.8b", 2560, 5120, 160, 6}, 16, 512}};
+    const char* name;
+    std::vector<std::int64_t> lengths;
+  } shapes[] = {{small, "1 x 2048", {2048}},
+                {small, "8 x 2048", std::vector<std::int64_t>(8, 2048)},
+                {{"1.4b", 2048, 4096, 128, 6}, "1 x 2048", {2048}},
+                {large, "1 x 2048", {2048}},
+                {large, "4 x 512", std::vector<std::int64_t>(4, 512)},
+                {large, "16 x 512", std::vector<std::int64_t>(16, 512)},
+                {large, "1448 and 10 x 60", one_long}};
   for (const auto& s : shapes) {
-    const Timed timed(s.model, s.chunks, s.length);
+    const Timed timed(s.model, s.lengths);
     for (const auto& args : timed.layers) {
       MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
       MUST(MambaLayerPrompt(args, nullptr));
     }
     const double seconds = timed.Step({&LayerPromptPass::Scan});
-    const double bound = s.model.D * 16.0 * s.chunks * s.length / (16.0 * 132 * 1.83e9);
-    std::printf("  scan %s %ld x %ld: %.2f us, %.0f%% of the bound\n", s.model.name, s.chunks, s.length,
-                seconds * 1e6, 100 * bound / seconds);
+    const double tokens = static_cast<double>(timed.layers[0].prompt.tokens);
+    const double bound = s.model.D * 16.0 * tokens / (16.0 * 132 * 1.83e9);
+    std::printf("  scan %s %s: %.2f us, %.0f%% of the bound\n", s.model.name, s.name, seconds * 1e6,
+                100 * bound / seconds);
   }
 }
 
