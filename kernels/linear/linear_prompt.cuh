@@ -55,7 +55,7 @@ inline constexpr int kGroupBlocks = 4;
 template <int kRows, int kBlocks, class Epilogue>
 class SumStores {
  public:
-  static_assert(kBlocks % kGroupBlocks == 0);
+  static_assert(kRows % 2 == 0 && kBlocks % kGroupBlocks == 0);
 
   __device__ __forceinline__ SumStores(const Epilogue& epilogue, int segment, std::uint32_t token,
                                        std::uint32_t channel)
@@ -69,7 +69,7 @@ class SumStores {
     bias_[0] = whole_ ? place_.template Bias<true>(0) : place_.template Bias<false>(0);
   }
   // sum[r / 2][4 block + r % 2 * 2 + i] is column 8 block + i of row r.
-  __device__ __forceinline__ void Store(const float (&sum)[(kRows + 1) / 2][kBlocks * 4]) {
+  __device__ __forceinline__ void Store(const float (&sum)[kRows / 2][kBlocks * 4]) {
     whole_ ? Store<true>(sum) : Store<false>(sum);
   }
 
@@ -84,7 +84,7 @@ class SumStores {
     }
   }
   template <bool kWhole>
-  __device__ __forceinline__ void Store(const float (&sum)[(kRows + 1) / 2][kBlocks * 4]) {
+  __device__ __forceinline__ void Store(const float (&sum)[kRows / 2][kBlocks * 4]) {
 #pragma unroll
     for (int g = 0; g < kBlocks / kGroupBlocks; ++g) {
       if (g + 1 < kBlocks / kGroupBlocks) bias_[(g + 1) % 2] = place_.template Bias<kWhole>(g + 1);

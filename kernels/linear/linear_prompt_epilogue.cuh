@@ -38,8 +38,8 @@ struct BiasPairs {
   }
 };
 
-// Of epilogues that need nothing of a row but its sums.
-struct FetchedNothing {};
+// Of epilogues that need no more than the sums.
+struct Nothing {};
 
 // A lane's place in token tiles of T.
 template <class T>
@@ -62,7 +62,7 @@ struct TileLane {
   __device__ __forceinline__ bool Live(int r) const { return token + RowToken(r) < tokens; }
   __device__ __forceinline__ bool Whole(int columns) const { return channel / 8 * 8 + columns <= channels; }
   template <bool kWhole>
-  __device__ __forceinline__ FetchedNothing Fetch(int, int) const {
+  __device__ __forceinline__ Nothing Fetch(int, int) const {
     return {};
   }
   template <bool kWhole>
@@ -82,7 +82,7 @@ struct TileLane {
 // bf16 token tiles.
 struct StoreBf16 {
   static constexpr bool kFetches = false;
-  using Fetched = FetchedNothing;
+  using Fetched = Nothing;
   using GroupBias = BiasPairs;
   __nv_bfloat16* out;
   const float* bias;
@@ -114,7 +114,7 @@ struct StoreBf16 {
 // delta = softplus(product + bias), fp32 token tiles by DeltaIndex.
 struct StoreDelta {
   static constexpr bool kFetches = false;
-  using Fetched = FetchedNothing;
+  using Fetched = Nothing;
   using GroupBias = BiasPairs;
   float* out;
   const float* bias;
@@ -153,7 +153,7 @@ struct AddToTokens {
   struct Fetched {
     float2 old[kGroupBlocks];
   };
-  using GroupBias = FetchedNothing;
+  using GroupBias = Nothing;
   float* residual;
   const float* bias;
   const TokenPlace* places;
@@ -244,8 +244,8 @@ struct AddToTokens {
 // that a warp stores 256 consecutive bytes of a block.
 struct StoreSegments {
   static constexpr bool kFetches = false;
-  using Fetched = FetchedNothing;
-  using GroupBias = FetchedNothing;
+  using Fetched = Nothing;
+  using GroupBias = Nothing;
   float* out;
   std::int64_t token_blocks;
   std::uint32_t channel_blocks;

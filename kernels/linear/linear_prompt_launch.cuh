@@ -38,17 +38,24 @@ inline constexpr PromptTile kPromptTiles[] = {
     {2, 160, PromptShared::kActivations, 95, 9000}, {1, 96, PromptShared::kActivations, 153, 0},
     {1, 64, PromptShared::kActivations, 167, 0},    {1, 32, PromptShared::kActivations, 280, 0}};
 
-// The tile that takes least: whole rounds of the clusters. All give the same bits.
+// Rounds that so many clusters take over a product's tiles.
+inline std::int64_t PromptRounds(const PromptTile& tile, std::int64_t rows, std::int32_t token_tiles,
+                                 int segments, int clusters) {
+  const int columns = tile.cluster_columns(), across = tile.cluster_tiles();
+  const std::int64_t tiles =
+      (rows + columns - 1) / columns * ((token_tiles + across - 1) / across) * segments;
+  return (tiles + clusters - 1) / clusters;
+}
+
+// The tile that takes least. All give the same bits.
 inline PromptTile ChoosePromptTile(const CoreMatrices& w, std::int32_t token_tiles, int clusters,
                                    bool fetches) {
   PromptTile best = {};
   std::int64_t best_cost = 0;
   for (const PromptTile tile : kPromptTiles) {
     if (fetches && !tile.FitsFetching()) continue;
-    const int columns = tile.cluster_columns(), across = tile.cluster_tiles();
-    const std::int64_t tiles = (w.rows + columns - 1) / columns * ((token_tiles + across - 1) / across);
-    const std::int64_t rounds = (tiles + clusters - 1) / clusters;
-    const std::int64_t cost = rounds * columns * across * (tile.rate * w.cols + tile.ending);
+    const std::int64_t cost = PromptRounds(tile, w.rows, token_tiles, 1, clusters) * tile.cluster_columns() *
+                              tile.cluster_tiles() * (tile.rate * w.cols + tile.ending);
     if (best.tiles == 0 || cost < best_cost) best = tile, best_cost = cost;
   }
   return best;
@@ -142,11 +149,9 @@ cudaError_t ShortLinearPrompt(cudaStream_t stream, const CoreMatrices& w, const 
     return LaunchShortPrompt<32, PromptShared::kActivations>(stream, shape, w, epilogue);
   }
   // What the longest cluster has to do, in columns.
-  const auto columns = [&](std::int64_t of_tile) {
-    const std::int64_t clusters = 2 * PromptClusters();
-    const std::int64_t tiles =
-        (w.rows + of_tile - 1) / of_tile * ((shape.token_tiles + 1) / 2) * shape.segments;
-    return (tiles + clusters - 1) / clusters * of_tile;
+  const auto columns = [&](int of_tile) {
+    const PromptTile tile = {1, of_tile, PromptShared::kWeights};
+    return of_tile * PromptRounds(tile, w.rows, shape.token_tiles, shape.segments, 2 * PromptClusters());
   };
   return columns(96) < columns(64)
              ? LaunchShortPrompt<96, PromptShared::kWeights>(stream, shape, w, epilogue)
