@@ -59,6 +59,35 @@ __device__ __forceinline__ void ArriveCluster(std::uint64_t* barrier, std::uint3
       : "memory");
 }
 
+// The same, and all that this thread wrote before, and those that it has met at a barrier of its block, other
+// blocks may read behind WaitCluster. It waits for all of that: not behind stores to global memory. What it
+// waits for is near, so WaitCluster does not sleep.
+__device__ __forceinline__ void ReleaseCluster(std::uint64_t* barrier, std::uint32_t rank) {
+  DelayAtRandom<DelayAt::kBarrier, 16>();
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "}\n" ::"r"(SharedAddress(barrier)),
+      "r"(rank)
+      : "memory");
+}
+__device__ __forceinline__ void WaitCluster(std::uint64_t* barrier, std::uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@done bra finished;\n"
+      "bra again;\n"
+      "finished:\n"
+      "}\n" ::"r"(SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
+  DelayAtRandom<DelayAt::kBarrier, 16>();
+}
+
 // A thread that waits sleeps so long, or until then: without it, spinning takes issue slots and power.
 __device__ __forceinline__ void WaitBarrier(std::uint64_t* barrier, std::uint32_t parity) {
   constexpr int kNanoseconds = 10'000'000;
@@ -167,18 +196,15 @@ __device__ __forceinline__ std::uint32_t ClusterRank() {
   return rank;
 }
 
-// barrier.cluster
-__device__ __forceinline__ void ClusterArrive() {
+// barrier.cluster. It orders no memory but the barriers that FenceBarrierInit released: an arrival that
+// released all would wait for the thread's stores.
+__device__ __forceinline__ void ClusterArriveRelaxed() {
   DelayAtRandom<DelayAt::kCluster, 2>();
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void ClusterWait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
   DelayAtRandom<DelayAt::kCluster, 2>();
-}
-__device__ __forceinline__ void ClusterSync() {
-  ClusterArrive();
-  ClusterWait();
 }
 
 }  // namespace mambad::kernels

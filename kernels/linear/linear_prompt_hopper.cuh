@@ -182,6 +182,7 @@ __device__ __forceinline__ void FeedTiles(const LinearPromptShape& shape, const 
       fetch(place.stage, tile, step);
     }
   }
+  AwaitReleases(ring.empty, place);
 }
 
 // A warp for each operand: issuing a copy takes longer than multiplying a part of a stage.
@@ -274,7 +275,8 @@ __global__ void __launch_bounds__(Product::kThreads, Product::kBlocksOfSm)
   const LinearRing<Product> ring(shared);
   const int rank = static_cast<int>(ClusterRank());
   if (threadIdx.x == 0) ring.Init();
-  ClusterSync();
+  ClusterArriveRelaxed();
+  ClusterWait();
   if (threadIdx.x >= 2 * 128) {
     if constexpr (kMoveRegisters) ReleaseRegisters<40>();
     FeedRing(shape, ring, rank);
@@ -283,8 +285,6 @@ __global__ void __launch_bounds__(Product::kThreads, Product::kBlocksOfSm)
     WaitForPreviousKernel();
     MultiplyTiles(shape, ring, rank, epilogue);
   }
-  __syncwarp();
-  ClusterSync();  // the other block may still write into this one's shared memory
 #else
   __trap();  // built without 90a for a card that takes this kernel
 #endif

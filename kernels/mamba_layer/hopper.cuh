@@ -12,12 +12,13 @@
 namespace mambad::kernels::hopper {
 
 using kernels::AsyncCopy16, kernels::AsyncCopyCommit, kernels::AsyncCopyWait, kernels::AsyncCopyWaitAll;
-using kernels::ClusterArrive, kernels::ClusterWait, kernels::ClusterSync, kernels::Mma;
+using kernels::ClusterArriveRelaxed, kernels::ClusterWait, kernels::Mma;
 
-// After InitBarrier, before any other thread or bulk copy uses the barrier.
+// FenceBarrierInit, and for bulk copies that this thread asks for itself. (Of all memory instead of the
+// block's shared memory alone, fence.proxy.async takes as long as a store to global memory.)
 __device__ __forceinline__ void BarrierInitFence() {
   FenceBarrierInit();
-  asm volatile("fence.proxy.async;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
 // One arrival at a barrier of this block.
@@ -45,6 +46,28 @@ __device__ __forceinline__ void LoadMatrices(std::uint32_t address, std::uint32_
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
+               : "memory");
+}
+
+// stmatrix.x4: the reverse.
+__device__ __forceinline__ void StoreMatrices(std::uint32_t address, const std::uint32_t (&r)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(r[0]),
+               "r"(r[1]), "r"(r[2]), "r"(r[3])
+               : "memory");
+}
+
+// Of shared memory, 16 bytes.
+__device__ __forceinline__ uint4 LoadShared16(std::uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ void StoreShared16(std::uint32_t address, uint4 v) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z),
+               "r"(v.w)
                : "memory");
 }
 

@@ -244,7 +244,7 @@ const char* LaunchProduct(void* stream, const PackedWeight& weight, const std::u
                           const Output& output) {
   if (rows <= kMaxNarrowRows) return LaunchNarrowProduct(stream, weight, x, rows, output);
   const ProductArgs args = ArgsOf(weight, x, rows);
-  if constexpr (Output::kHasRows) {
+  if constexpr (Output::kIsWhole) {
     const WholeTileChoice tile =
         Output::kSquares ? ChooseGroupTile(weight, rows) : ChooseWholeTile(weight, rows);
     if (tile.rows > 0) return LaunchWhole(stream, tile, args, output);

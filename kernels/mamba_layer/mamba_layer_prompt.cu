@@ -25,6 +25,13 @@ __global__ void PlacePromptTokensKernel(PromptChunks prompt, TokenPlace* places)
 
 }  // namespace
 
+const char* WhyNotMambaLayerPrompt(const MambaLayerShape& shape) {
+  const int norm_bytes = NormedTokens::SharedBytes(static_cast<int>(Slabs(shape.d_model) * kSlabChannels));
+  if (norm_bytes > DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))
+    return "d_model is too large for shared memory";
+  return nullptr;
+}
+
 std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens,
                                       std::int64_t chunks) {
   return MambaLayerPromptScratch(shape, tokens, chunks, nullptr).bytes;

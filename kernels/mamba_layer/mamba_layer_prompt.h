@@ -34,6 +34,9 @@ struct PromptChunks {
   const std::int32_t* slot_index = nullptr;  // (chunks)
 };
 
+// Null, or why the fused prompt pass does not take the shape on the current device.
+const char* WhyNotMambaLayerPrompt(const MambaLayerShape& shape);
+
 // Bytes for calls of at most `tokens` and `chunks`.
 std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks);
 

@@ -17,22 +17,14 @@
 //                              above 8 rows, a warp 128 channels; `inside` is false past the last channel
 //                              or row; without `writes` it leaves global memory alone (NarrowProduct's
 //                              rehearsal)
-// One that the whole product takes (kHasRows) also lets a thread stay with a row. Parts are halves of the
-// channels where kParts is 2, with m counted within the part:
-//   Row, RowAt(b, inside), Lives(row)      where row b lies; whether it is there and has a slot
-//   PrefetchSlots(rows, first, step)       brings to L2 pieces first, first + step, ... of what LoadRow will
-//                                          read of all rows' slots
-//   LoadRow<part>(row, m, operands)
-//   kConstants, Constant(i, part, m)       where constant i of four channels lies; null: zeros, or not used
-//   ApplyRow<part>(row, m, sum, scale, constants, stride, operands)
-//                                          constants lie `stride` floats apart; gives the sum of the four
-//                                          results' squares if kSquares
-//   StoreSquares(row, m, sum)              if kSquares: that of the kSquareGroupWidth channels from m on
-// or, with kTakesEights, eight channels (m .. m+7) at a time, of bf16 that lanes have exchanged; a part's
-// channels are a multiple of 8:
-//   RowOperands, LoadRow<part>(row, m, operands)
-//   ToBf16<part>(sum, scale, constants)    of two channels, before the exchange
-//   ApplyEight<part>(row, m, eight, constants, stride, operands)
+// One that the whole product takes (kIsWhole; a Completion is what it does there) also has parts,
+// halves of the channels where kParts is 2, with m counted within the part, and
+//   PrefetchSlots(rows, first, step)       brings to L2 pieces first, first + step, ... of what it will read
+//                                          of all rows' slots
+//   InputsOf(part)                         how many values a channel it needs of the model in shared memory
+//   Input(i, part, m)                      the i-th of four channels
+//   QuadPlace(i, quad, quads)              where that lies, of `quads` of a half of a tile's channels
+//   ExchangeRowBytes(channels)             of shared memory, that a row of a tile takes on its way out
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_PRODUCT_OUTPUTS_CUH_
 
@@ -62,14 +54,15 @@ __device__ __forceinline__ float4 SiluEach(float4 v) {
 }
 
 inline constexpr int kMaxStepConvWidth = 4;
+// Of a row of 32 channels of fp32, with 32 bytes so that no bank is met twice.
+inline constexpr int kExchangedQuadsBytes = 32 * 4 + 32;
 
 // in_proj: the first half goes through the causal convolution and SiLU, the second through SiLU (the gate).
 template <bool kFoldsXProj>
 struct ConvAndGate {
   static constexpr bool kScaled = true;
   static constexpr bool kFolds = kFoldsXProj;
-  static constexpr bool kHasRows = true;
-  static constexpr bool kTakesEights = true;
+  static constexpr bool kIsWhole = true;
   static constexpr bool kSquares = false;
   static constexpr int kParts = 2;
   NormedRows norm;
@@ -94,13 +87,6 @@ struct ConvAndGate {
   struct Operands {
     int slot;
     uint2 window[kMaxStepConvWidth - 1];
-  };
-  struct RowOperands {
-    uint4 window[kMaxStepConvWidth - 1];
-  };
-  struct Row {
-    std::uint16_t* window;  // null without a slot
-    std::int64_t at;        // of the row's first channel in x and gate
   };
 
   __device__ __forceinline__ void LoadConstants(int m, Constants& constants) const {
@@ -147,11 +133,6 @@ struct ConvAndGate {
   }
 
   // Part 0 is the convolution, part 1 the gate.
-  __device__ __forceinline__ Row RowAt(int b, bool inside) const {
-    const int slot = inside ? slot_index[b] : kNoSlot;
-    return {slot == kNoSlot ? nullptr : window.Bf16At(slot), layout.Index(b, 0)};
-  }
-  static __device__ __forceinline__ bool Lives(const Row& row) { return row.window != nullptr; }
   __device__ __forceinline__ void PrefetchSlots(int rows, int first, int step) const {
     constexpr int kPiece = 1024;  // elements
     const int elements = (conv_width - 1) * channels, pieces = (elements + kPiece - 1) / kPiece;
@@ -160,66 +141,59 @@ struct ConvAndGate {
       if (slot != kNoSlot) BulkPrefetch(window.Bf16At(slot) + at, min(kPiece, elements - at) * 2);
     }
   }
-  // Other loads take the rest of a line later, which must not leave the L2 before.
-  template <int kPart>
-  __device__ __forceinline__ void LoadRow(const Row& row, int m, RowOperands& operands) const {
-    if constexpr (kPart == 0) {
+  // bf16, an odd number of 16 bytes apart: no bank is met twice by eights of a row, nor by rows.
+  // Behind an odd number of eights there is room for one more, since two are written at a time.
+  static __host__ __device__ constexpr int ExchangeRowBytes(int channels) {
+    return (channels / 8 | 1) * 16 + (channels / 8 % 2) * 32;
+  }
+  static __host__ __device__ constexpr int InputsOf(int part) {
+    return part == 0 ? 2 + kMaxStepConvWidth : 1;
+  }
+  // Taps that K has not are all zeros with weights of -0, which change no sum, not even -0.
+  __device__ __forceinline__ float4 Input(int i, int part, int m) const {
+    if (i == 0) return bias != nullptr ? Load4(bias + part * channels + m) : float4{};
+    if (i == 1) return conv_bias != nullptr ? Load4(conv_bias + m) : float4{};
+    const int tap = TapOf(i - 2);
+    return tap >= 0 ? Load4(conv_weight + tap * channels + m) : float4{-0.0f, -0.0f, -0.0f, -0.0f};
+  }
+  // Those of ConvolveEight: first the first quads of all eights, so that no bank is met twice.
+  static __device__ __forceinline__ int QuadPlace(int i, int quad, int quads) {
+    return i == 0 ? quad : quad % 2 * (quads / 2) + quad / 2;
+  }
+  // x of eight channels, from their window, with zeros where K has no tap. `given`: where the first quad of
+  // Input(1) lies, with kStride floats from input to input.
+  template <int kStride>
+  __device__ __forceinline__ uint4 ConvolveEight(uint4 input, const uint4 (&taps)[kMaxStepConvWidth - 1],
+                                                 const float* given) const {
+    uint2 result[2];
 #pragma unroll
-      for (int i = 0; i < kMaxStepConvWidth - 1; ++i) {
-        if (TapOf(i) >= 0)
-          operands.window[i] = __ldcg(reinterpret_cast<const uint4*>(row.window + m + TapOf(i) * channels));
+    for (int half = 0; half < 2; ++half) {
+      float4 sum = Load4(given + half * (kStride / 2));
+#pragma unroll
+      for (int i = 0; i < kMaxStepConvWidth; ++i) {
+        const uint4 eight = i + 1 < kMaxStepConvWidth ? taps[i] : input;
+        sum = Tap(sum, WidenBf16(half == 0 ? uint2{eight.x, eight.y} : uint2{eight.z, eight.w}),
+                  Load4(given + (1 + i) * kStride + half * (kStride / 2)));
       }
+      result[half] = Bf16Bits(SiluEach(sum));
     }
+    return {result[0].x, result[0].y, result[1].x, result[1].y};
   }
-  static constexpr int kConstants = 2 + kMaxStepConvWidth;
-  __device__ __forceinline__ const float* Constant(int i, int part, int m) const {
-    if (i == 0) return bias != nullptr ? bias + part * channels + m : nullptr;
-    if (part != 0) return nullptr;
-    if (i == 1) return conv_bias != nullptr ? conv_bias + m : nullptr;
-    return TapOf(i - 2) >= 0 ? conv_weight + TapOf(i - 2) * channels + m : nullptr;
-  }
-  template <int kPart>
-  __device__ __forceinline__ std::uint32_t ToBf16(float2 sum, float scale, const float* given) const {
-    sum = {__fmul_rn(sum.x, scale), __fmul_rn(sum.y, scale)};
-    if (bias != nullptr) {
-      const float2 add = *reinterpret_cast<const float2*>(given);
-      sum = {__fadd_rn(sum.x, add.x), __fadd_rn(sum.y, add.y)};
-    }
-    if constexpr (kPart != 0) sum = {SiluApprox(sum.x), SiluApprox(sum.y)};
-    return Bf16Bits(sum);
-  }
-  template <int kPart>
-  __device__ __forceinline__ void ApplyEight(const Row& row, int m, uint4 eight, const float* given,
-                                             int stride, const RowOperands& operands) const {
-    const std::int64_t at = row.at + layout.Index(0, m);
-    if constexpr (kPart == 0) {
-      uint2 result[2];
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        Constants constants;
-        constants.conv_bias = Load4(given + stride + half * kQuad);
-        uint2 taps[kMaxStepConvWidth - 1];
-#pragma unroll
-        for (int i = 0; i < kMaxStepConvWidth; ++i) {
-          constants.weight[i] = Load4(given + (2 + i) * stride + half * kQuad);
-          if (i + 1 < kMaxStepConvWidth) taps[i] = HalfOf(operands.window[i], half);
-        }
-        result[half] = Bf16Bits(Convolve(HalfOf(eight, half), constants, taps));
-      }
-      Shift(row.window + m, operands.window, eight);
-      *reinterpret_cast<uint4*>(x + at) = {result[0].x, result[0].y, result[1].x, result[1].y};
-    } else {
-      *reinterpret_cast<uint4*>(gate + at) = eight;
-    }
-  }
-
- private:
   // Which of the K taps is the i-th of the widest convolution; none: negative.
   __device__ __forceinline__ int TapOf(int i) const { return i - (kMaxStepConvWidth - conv_width); }
 
-  static __device__ __forceinline__ uint2 HalfOf(uint4 eight, int half) {
-    return half == 0 ? uint2{eight.x, eight.y} : uint2{eight.z, eight.w};
+  // `to`: the window of these channels, from which its oldest input leaves.
+  template <class Channels>
+  __device__ __forceinline__ void Shift(std::uint16_t* to, const Channels (&taps)[kMaxStepConvWidth - 1],
+                                        Channels input) const {
+#pragma unroll
+    for (int i = 1; i < kMaxStepConvWidth - 1; ++i) {
+      if (TapOf(i) > 0) __stcs(reinterpret_cast<Channels*>(to + (TapOf(i) - 1) * channels), taps[i]);
+    }
+    if (conv_width > 1) __stcs(reinterpret_cast<Channels*>(to + (conv_width - 2) * channels), input);
   }
+
+ private:
   __device__ __forceinline__ void StoreGate(std::int64_t at, bool writes, float4 input) const {
     const float4 value = SiluEach(input);
     if (writes) StoreBf16(gate + at, value);
@@ -235,16 +209,6 @@ struct ConvAndGate {
     }
     return SiluEach(Tap(sum, WidenBf16(input), constants.weight[kMaxStepConvWidth - 1]));
   }
-  // `to`: the window of these channels, from which its oldest input leaves.
-  template <class Channels>
-  __device__ __forceinline__ void Shift(std::uint16_t* to, const Channels (&taps)[kMaxStepConvWidth - 1],
-                                        Channels input) const {
-#pragma unroll
-    for (int i = 1; i < kMaxStepConvWidth - 1; ++i) {
-      if (TapOf(i) > 0) __stcs(reinterpret_cast<Channels*>(to + (TapOf(i) - 1) * channels), taps[i]);
-    }
-    if (conv_width > 1) __stcs(reinterpret_cast<Channels*>(to + (conv_width - 2) * channels), input);
-  }
 
   static __device__ __forceinline__ float4 Tap(float4 sum, const float4& input, const float4& weight) {
 #pragma unroll
@@ -259,8 +223,7 @@ template <bool kIsScaled>
 struct PlainRows {
   static constexpr bool kScaled = kIsScaled;
   static constexpr bool kFolds = false;
-  static constexpr bool kHasRows = kIsScaled;  // the head
-  static constexpr bool kTakesEights = false;
+  static constexpr bool kIsWhole = kIsScaled;  // the head
   static constexpr bool kSquares = false;
   static constexpr int kParts = 1;
   NormedRows norm;
@@ -277,27 +240,17 @@ struct PlainRows {
 
   __device__ __forceinline__ void Apply(int m, int b, bool inside, bool writes, float4 sum, float scale,
                                         const Constants&, const Operands&) const {
-    if (inside) Store(y + b * stride + m, m, writes, sum, scale);
+    if (inside) Store(y + b * stride + m, m, writes, kScaled ? Scaled(sum, scale) : sum);
   }
 
-  using Row = float*;
-  __device__ __forceinline__ Row RowAt(int b, bool inside) const { return inside ? y + b * stride : nullptr; }
-  static __device__ __forceinline__ bool Lives(Row row) { return row != nullptr; }
   __device__ __forceinline__ void PrefetchSlots(int, int, int) const {}
-  template <int>
-  __device__ __forceinline__ void LoadRow(Row, int, Operands&) const {}
-  static constexpr int kConstants = 0;
-  __device__ __forceinline__ const float* Constant(int, int, int) const { return nullptr; }
-  template <int>
-  __device__ __forceinline__ float ApplyRow(Row row, int m, float4 sum, float scale, const float*, int,
-                                            const Operands&) const {
-    Store(row + m, m, true, sum, scale);
-    return 0.0f;
-  }
+  static __host__ __device__ constexpr int InputsOf(int) { return 0; }
+  __device__ __forceinline__ float4 Input(int, int, int) const { return {}; }
+  static __device__ __forceinline__ int QuadPlace(int, int quad, int) { return quad; }
+  static __host__ __device__ constexpr int ExchangeRowBytes(int) { return kExchangedQuadsBytes; }
 
- private:
-  __device__ __forceinline__ void Store(float* to, int m, bool writes, float4 sum, float scale) const {
-    if (kScaled) sum = Scaled(sum, scale);
+  // Of four channels from m on those that exist.
+  __device__ __forceinline__ void Store(float* to, int m, bool writes, float4 sum) const {
     if (stride % kQuad == 0 && m + kQuad <= width) {
       if (writes) *reinterpret_cast<float4*>(to) = sum;
       return;
@@ -313,8 +266,7 @@ struct PlainRows {
 struct AddToResidual {
   static constexpr bool kScaled = false;
   static constexpr bool kFolds = false;
-  static constexpr bool kHasRows = true;
-  static constexpr bool kTakesEights = false;
+  static constexpr bool kIsWhole = true;
   static constexpr bool kSquares = true;
   static constexpr int kParts = 1;
   NormedRows norm;    // unused
@@ -358,43 +310,14 @@ struct AddToResidual {
     StoreNormInput(next, m, b, value, constants.norm_weight, store && writes);
   }
 
-  struct Row {
-    float* residual;  // null without a slot
-    float* kept;      // or null
-    std::uint16_t* u;
-    float* square_sums;
-  };
-  __device__ __forceinline__ Row RowAt(int b, bool inside) const {
-    const int slot = inside ? slot_index[b] : kNoSlot;
-    if (slot == kNoSlot) return {};
-    return {residual + static_cast<std::int64_t>(b) * next.width,
-            kept.base != nullptr ? SlotData(kept, slot) : nullptr, next.u + next.layout.Index(b, 0),
-            next.square_sums + static_cast<std::int64_t>(b) * SquareSums(next.width, kSquareGroupWidth)};
-  }
-  static __device__ __forceinline__ bool Lives(const Row& row) { return row.residual != nullptr; }
   __device__ __forceinline__ void PrefetchSlots(int, int, int) const {}
-  template <int>
-  __device__ __forceinline__ void LoadRow(const Row& row, int m, Operands& operands) const {
-    operands.residual = LoadFresh4(row.residual + m);
+  static __host__ __device__ constexpr int InputsOf(int) { return 2; }
+  __device__ __forceinline__ float4 Input(int i, int, int m) const {
+    if (i != 0) return Load4(next.weight + m);
+    return bias != nullptr ? Load4(bias + m) : float4{};
   }
-  static constexpr int kConstants = 2;
-  __device__ __forceinline__ const float* Constant(int i, int, int m) const {
-    if (i == 0) return bias != nullptr ? bias + m : nullptr;
-    return next.weight + m;
-  }
-  template <int>
-  __device__ __forceinline__ float ApplyRow(const Row& row, int m, float4 sum, float, const float* given,
-                                            int stride, const Operands& operands) const {
-    if (bias != nullptr) sum = AddEach(sum, Load4(given));
-    const float4 value = AddEach(operands.residual, sum);
-    *reinterpret_cast<float4*>(row.residual + m) = value;
-    if (row.kept != nullptr) __stcs(reinterpret_cast<float4*>(row.kept + m), value);
-    StoreBf16(row.u + next.layout.Index(0, m), MultiplyEach(value, Load4(given + stride)));
-    return SumOfQuad(MultiplyEach(value, value));
-  }
-  static __device__ __forceinline__ void StoreSquares(const Row& row, int m, float sum) {
-    row.square_sums[m / kSquareGroupWidth] = sum;
-  }
+  static __device__ __forceinline__ int QuadPlace(int, int quad, int) { return quad; }
+  static __host__ __device__ constexpr int ExchangeRowBytes(int) { return kExchangedQuadsBytes; }
 };
 
 }  // namespace mambad::kernels

@@ -58,8 +58,12 @@ struct StateStepShape {
   static constexpr bool kDecayShared = kLanes < 4 && kN == 16;                   // else in registers
   static constexpr bool kHasAhead = kLanes == 1 && kRows == kWarps && kN <= 32;  // a row a warp, an n a lane
 
+  // Of rows of dt, B and C in shared memory, floats: pairs of four rows and four lanes lie in different
+  // banks.
+  static constexpr __host__ __device__ int RawStride(int width) { return (width + 31) / 32 * 32 + 8; }
+
   static constexpr int SharedBytes(int rank, int rank_pad) {
-    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + rank + 2 * kN) * 4 + 128 +
+    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + RawStride(rank + 2 * kN)) * 4 + 128 +
            (kDecayShared ? kN * kChannels * 4 : 0);
   }
 };
@@ -73,14 +77,20 @@ __device__ __forceinline__ float PlainScale(const float* values, int width, floa
   return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(__fdiv_rn(sum, static_cast<float>(width)), eps)));
 }
 
-// `count` floats from L2 to shared memory, 16 bytes at a time where they may; AsyncCopyWaitAll, then a
+// Rows from L2 to shared memory, a warp each, 16 bytes at a time where they may; AsyncCopyWaitAll, then a
 // barrier.
-template <int kThreads>
-__device__ __forceinline__ void CopyRows(const float* from, int count, float* to) {
-  if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && count % kQuad == 0) {
-    for (int i = threadIdx.x * kQuad; i < count; i += kThreads * kQuad) hopper::AsyncCopy16(to + i, from + i);
-  } else {
-    for (int i = threadIdx.x; i < count; i += kThreads) to[i] = __ldcg(from + i);
+template <int kWarps>
+__device__ __forceinline__ void CopyRows(const float* from, int rows, int width, float* to, int to_stride) {
+  const int lane = threadIdx.x % 32;
+  const bool whole = reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && width % kQuad == 0;
+  for (int row = threadIdx.x / 32; row < rows; row += kWarps) {
+    const float* const source = from + row * width;
+    float* const copy = to + row * to_stride;
+    if (whole) {
+      for (int i = lane * kQuad; i < width; i += 32 * kQuad) hopper::AsyncCopy16(copy + i, source + i);
+    } else {
+      for (int i = lane; i < width; i += 32) copy[i] = __ldcg(source + i);
+    }
   }
 }
 
@@ -150,8 +160,8 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
       reinterpret_cast<float*>(weights + Shape::kChannels * args.rank_pad * 2);  // (rows, stride)
   float* const shared_decay = delta + kRows * Shape::kDeltaStride;               // (N, kChannels), if there
   float* const raw =
-      shared_decay + (Shape::kDecayShared ? kN * Shape::kChannels : 0);  // (kRows, width): dt, B and C
-  const int width = args.rank + 2 * kN;
+      shared_decay + (Shape::kDecayShared ? kN * Shape::kChannels : 0);  // (kRows, stride): dt, B and C
+  const int width = args.rank + 2 * kN, stride = Shape::RawStride(width);
   const int warp = threadIdx.x / 32;
   const int lane = threadIdx.x % 32;
   const int channel0 = blockIdx.x * Shape::kChannels;
@@ -226,14 +236,14 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
   if constexpr (Shape::kHasAhead) BringStatesAhead<Shape, kN, kNarrow>(args);
   WaitForPreviousKernel();
 
-  CopyRows<Shape::kThreads>(args.dt_bc + static_cast<std::int64_t>(row0) * width, row_count * width, raw);
+  CopyRows<kWarps>(args.dt_bc + static_cast<std::int64_t>(row0) * width, row_count, width, raw, stride);
 #pragma unroll
   for (int i = 0; i < Shape::kAhead; ++i) load_inputs(i, ahead[i]);
   hopper::AsyncCopyWaitAll();
   __syncthreads();
   if (args.norm_eps >= 0.0f) {
     for (int row = warp; row < row_count; row += kWarps) {
-      const float* from = raw + row * width;
+      const float* from = raw + row * stride;
       const int begin[] = {0, args.rank, args.rank + kN, width};
 #pragma unroll
       for (int i = 0; i < 3; ++i) {
@@ -251,10 +261,9 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
     const std::uint32_t a_lane =
         SharedAddress(weights) + (2 * warp + lane / 8 % 2) * kRowBlockBytes + lane / 16 * 128 + lane % 8 * 16;
     // A column past the rows takes the last one's dt: nobody reads its results.
-    const float* const dt = raw + min(row_tile * kCore + lane / 4, row_count - 1) * width;
+    const float* const dt = raw + min(row_tile * kCore + lane / 4, row_count - 1) * stride;
     const auto dt_pair = [&](int k) {  // bf16, 0 past the rank
-      const float2 value =
-          width % 2 == 0 ? *reinterpret_cast<const float2*>(dt + k) : float2{dt[k], dt[k + 1]};
+      const float2 value = *reinterpret_cast<const float2*>(dt + k);
       const __nv_bfloat162 pair =
           __floats2bfloat162_rn(k < args.rank ? value.x : 0.0f, k + 1 < args.rank ? value.y : 0.0f);
       return reinterpret_cast<const std::uint32_t&>(pair);
@@ -292,7 +301,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps < 8    ? 1
       const float4 d = Load4(delta + row * Shape::kDeltaStride + (c - channel0));
       const float4 x = WidenBf16(states.x);
       const float4 dx = MultiplyEach(d, x);
-      const float* const b = raw + row * width + args.rank;
+      const float* const b = raw + row * stride + args.rank;
       float4 sum[4 / kLanes] = {};
       PhiloxWords words;
 #pragma unroll

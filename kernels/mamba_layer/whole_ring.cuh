@@ -38,20 +38,26 @@ struct WholeShape {
   static constexpr int kSums = (kSplitsX ? kRows : kHalfRows) / 2;  // a thread
 
   static constexpr int kWorkers = 256;                        // threads that multiply
-  static constexpr int kFetchers = 64;                        // that fetch constants
+  static constexpr int kFetchers = 64;                        // that fetch the output's inputs
   static constexpr int kThreads = kWorkers + 64 + kFetchers;  // and a warp each feeds W and x
   static constexpr int kWeightBytes = kRows * kChunkK * 2;
   static constexpr int kXBytes = kColumns * kChunkK * 2;
   static constexpr int kStageBytes = kWeightBytes + kXBytes;
-  // The constants of two tiles' rows of W.
-  static constexpr int kInputFloats = Output::kConstants * kRows;
+  // What the output needs of the model for a tile: of its first half, then of its second.
+  static constexpr int kInputsOfHalf = Output::InputsOf(0);
+  static constexpr int kInputs = kInputsOfHalf + Output::InputsOf(kParts - 1);
+  static constexpr int kInputFloats = kInputs * kHalfRows;
+  // Through which the warps rearrange their sums, sixteen rows each.
+  static constexpr int kExchangeBytes = kWorkers / 2 * Output::ExchangeRowBytes(kRows / kParts);
+  static constexpr int kSquareFloats = Output::kSquares && !kSplitsX ? kColumns : 0;
 
-  static constexpr int kBudget = 226 * 1024 - (2 * kInputFloats + kColumns) * 4;
-  static constexpr int kStages = kBudget / kStageBytes;
-  static constexpr int kInputsAt = kStages * kStageBytes;
-  static constexpr int kBarriersAt = kInputsAt + (2 * kInputFloats + kColumns) * 4;
+  static constexpr int kOtherBytes = kExchangeBytes + (2 * kInputFloats + kSquareFloats) * 4 + 4 * 8;
+  static constexpr int kStages = (227 * 1024 - kOtherBytes) / (kStageBytes + 2 * 8);
+  static constexpr int kExchangeAt = kStages * kStageBytes;
+  static constexpr int kInputsAt = kExchangeAt + kExchangeBytes;
+  static constexpr int kBarriersAt = kInputsAt + (2 * kInputFloats + kSquareFloats) * 4;
   static constexpr int kSharedBytes = kBarriersAt + (2 * kStages + 4) * 8;
-  static_assert(kSharedBytes <= 227 * 1024);
+  static_assert(kBarriersAt % 8 == 0 && kSharedBytes <= 227 * 1024);
 };
 
 // A tile of a product. A block takes those from First() on, Step() apart.
@@ -85,51 +91,55 @@ struct WholeTile {
     columns = max(0, min(Shape::kColumns, args.columns - column0));
   }
 
-  // The first row of half `half` within its part of W, and how far that part is from the weight's first row.
+  // The part of W that half `half` of the tile is of, and its first row within that part and within W.
+  static __device__ __forceinline__ int PartOf(int half) { return Shape::kParts == 2 ? half : 0; }
   __device__ __forceinline__ int RowInPart(int half) const {
     return Shape::kParts == 2 ? row_tile * Shape::kHalfRows
                               : row_tile * Shape::kRows + half * Shape::kHalfRows;
   }
+  __device__ __forceinline__ int RowInWeight(const ProductArgs& args, int half) const {
+    return PartOf(half) * PartRows(args) + RowInPart(half);
+  }
   static __device__ __forceinline__ int PartRows(const ProductArgs& args) {
     return args.rows / Shape::kParts;
-  }
-  static __device__ __forceinline__ int PartStart(const ProductArgs& args, int half) {
-    return Shape::kParts == 2 ? half * PartRows(args) : 0;
   }
 };
 
 template <class Shape>
 struct WholeRing {
   unsigned char* data;
-  std::uint64_t* full;
-  std::uint64_t* empty;
-  std::uint64_t* inputs_full;
-  std::uint64_t* inputs_empty;
 
-  __device__ explicit WholeRing(unsigned char* shared)
-      : data(shared),
-        full(reinterpret_cast<std::uint64_t*>(shared + Shape::kBarriersAt)),
-        empty(full + Shape::kStages),
-        inputs_full(empty + Shape::kStages),
-        inputs_empty(inputs_full + 2) {}
+  __device__ explicit WholeRing(unsigned char* shared) : data(shared) {}
+
+  __device__ std::uint64_t* Full() const { return Barriers(); }
+  __device__ std::uint64_t* Empty() const { return Barriers() + Shape::kStages; }
+  __device__ std::uint64_t* InputsFull() const { return Barriers() + 2 * Shape::kStages; }
+  __device__ std::uint64_t* InputsEmpty() const { return InputsFull() + 2; }
   __device__ void Init() const {
     for (int i = 0; i < Shape::kStages; ++i) {
-      InitBarrier(full + i, 2);  // the feeders of this block
-      InitBarrier(empty + i, kWholeBlocks * Shape::kWorkers / 32);
+      InitBarrier(Full() + i, 2);  // the feeders of this block
+      InitBarrier(Empty() + i, kWholeBlocks * Shape::kWorkers / 32);
     }
     for (int i = 0; i < 2; ++i) {
-      InitBarrier(inputs_full + i, Shape::kFetchers / 32);
-      InitBarrier(inputs_empty + i, Shape::kWorkers / 32);
+      InitBarrier(InputsFull() + i, Shape::kFetchers / 32);
+      InitBarrier(InputsEmpty() + i, Shape::kWorkers / 32);
     }
     hopper::BarrierInitFence();
   }
   __device__ unsigned char* X(int stage) const { return data + stage * Shape::kStageBytes; }
   __device__ unsigned char* Weights(int stage) const { return X(stage) + Shape::kXBytes; }
+  __device__ unsigned char* Exchange() const { return data + Shape::kExchangeAt; }
+  // (2 halves, InputsOf(part), rows of W of the half), of every other tile.
+  __device__ float* Inputs(int i, int half) const {
+    return reinterpret_cast<float*>(data + Shape::kInputsAt) + i * Shape::kInputFloats +
+           half * Shape::kInputsOfHalf * Shape::kHalfRows;
+  }
   // Of each row of x: the sum of squares of one half of the tile.
-  __device__ float* Squares() const { return Inputs(2); }
-  // (constants, rows of W of the tile)
-  __device__ float* Inputs(int i) const {
-    return reinterpret_cast<float*>(data + Shape::kInputsAt) + i * Shape::kInputFloats;
+  __device__ float* Squares() const { return Inputs(2, 0); }
+
+ private:
+  __device__ std::uint64_t* Barriers() const {
+    return reinterpret_cast<std::uint64_t*>(data + Shape::kBarriersAt);
   }
 };
 
@@ -143,7 +153,7 @@ class WeightFeeder {
 #pragma unroll
     for (int i = 0; i < kHalves; ++i) {
       const int half = Shape::kSharesX ? i : rank;
-      const int block = (WholeTile<Shape>::PartStart(args, half) + tile.RowInPart(half)) / kCore;
+      const int block = tile.RowInWeight(args, half) / kCore;
       to_[i] = half * Shape::kHalfBlocks * kRowBlockBytes;
       first_blocks_[i] = min(Shape::kHalfBlocks, kTileBlocks - block % kTileBlocks);
       first_[i] = Source(args, block);
@@ -151,14 +161,14 @@ class WeightFeeder {
     }
   }
   __device__ __forceinline__ void Fetch(const WholeRing<Shape>& ring, int stage) {
-    ArriveExpectBytes(ring.full + stage, Shape::kWeightBytes);
+    ArriveExpectBytes(ring.Full() + stage, Shape::kWeightBytes);
 #pragma unroll
     for (int i = 0; i < kHalves; ++i) {
       unsigned char* const to = ring.Weights(stage) + to_[i];
       const int bytes = first_blocks_[i] * kRowBlockBytes;
-      Copy(to, first_[i], bytes, ring.full + stage, policy_);
+      Copy(to, first_[i], bytes, ring.Full() + stage, policy_);
       if (first_blocks_[i] < Shape::kHalfBlocks)
-        Copy(to + bytes, rest_[i], Shape::kHalfBlocks * kRowBlockBytes - bytes, ring.full + stage, policy_);
+        Copy(to + bytes, rest_[i], Shape::kHalfBlocks * kRowBlockBytes - bytes, ring.Full() + stage, policy_);
       first_[i] += kTileRows * kChunkK;
       rest_[i] += kTileRows * kChunkK;
     }
@@ -202,11 +212,11 @@ class XFeeder {
     step_ = args.columns * kChunkK;
   }
   __device__ __forceinline__ void Fetch(const WholeRing<Shape>& ring, int stage) {
-    ArriveExpectBytes(ring.full + stage, blocks_ * kRowBlockBytes);
+    ArriveExpectBytes(ring.Full() + stage, blocks_ * kRowBlockBytes);
     if constexpr (Shape::kSharesX) {
-      BulkCopyMulticast(ring.X(stage) + to_, from_, bytes_, ring.full + stage, kWholeMask);
+      BulkCopyMulticast(ring.X(stage) + to_, from_, bytes_, ring.Full() + stage, kWholeMask);
     } else {
-      BulkCopy(ring.X(stage) + to_, from_, bytes_, ring.full + stage);
+      BulkCopy(ring.X(stage) + to_, from_, bytes_, ring.Full() + stage);
     }
     from_ += step_;
   }
@@ -229,10 +239,11 @@ __device__ __forceinline__ void FeedTiles(const ProductArgs& args, const WholeRi
         --ahead;
         continue;
       }
-      WaitBarrier(ring.empty + at.stage, at.parity ^ 1);
+      WaitBarrier(ring.Empty() + at.stage, at.parity ^ 1);
       feeder.Fetch(ring, at.stage);
     }
   }
+  AwaitReleases(ring.Empty(), at);
 }
 
 }  // namespace mambad::kernels

@@ -27,7 +27,8 @@ struct WideShape {
   static constexpr int kFitting = kBudget * 1024 / kStageBytes;
   static constexpr int kStages = kFitting < kMostStages ? kFitting : kMostStages;
   static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages* kStageBytes : kSumBytes;
-  static constexpr int kSharedBytes = kRingBytes + kColumns * 4;
+  static constexpr int kBarriersAt = kRingBytes + kColumns * 4;
+  static constexpr int kSharedBytes = kBarriersAt + 2 * 8;
 };
 
 // kBytes that lie together, 16 a thread of kThreads at a time.
@@ -162,8 +163,20 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
   const int columns = min(kColumns, args.columns - column0);
   const bool row_inside = m < args.rows;
 
+  // All blocks of the cluster have their sums in place; all have read this one's.
+  std::uint64_t* const placed = reinterpret_cast<std::uint64_t*>(shared + Shape::kBarriersAt);
+  std::uint64_t* const read = placed + 1;
+
   AllowNextKernel();
-  if (gridDim.x > 1) hopper::ClusterArrive();
+  if (gridDim.x > 1) {
+    if (threadIdx.x == 0) {
+      InitBarrier(placed, gridDim.x);
+      InitBarrier(read, gridDim.x * (Shape::kThreads / 32));
+      FenceBarrierInit();
+    }
+    __syncwarp();
+    hopper::ClusterArriveRelaxed();
+  }
   // While the first weights come.
   const auto prefetch = [&] {
     if (!row_inside) return;
@@ -198,10 +211,10 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
   }
   typename Output::Constants constants = {};
   if (row_inside) output.LoadConstants(m, constants);  // while the others' sums come
+  __syncthreads();
   if (gridDim.x > 1) {
-    hopper::ClusterSync();
-  } else {
-    __syncthreads();
+    if (threadIdx.x < gridDim.x) ReleaseCluster(placed, threadIdx.x);
+    WaitCluster(placed, 0);
   }
   for (int column = first_column; column < columns; column += column_step) {
     typename Output::Operands operands;
@@ -213,7 +226,12 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
     output.Apply(m, column0 + column, row_inside, true, total, Output::kScaled ? row_scale[column] : 1.0f,
                  constants, operands);
   }
-  if (gridDim.x > 1) hopper::ClusterSync();  // a block's shared memory outlives its readers
+  if (gridDim.x >
+      1) {  // a block's shared memory outlives its readers, who have added up all that they loaded
+    __syncwarp();
+    if (threadIdx.x % 32 < gridDim.x) ArriveCluster(read, threadIdx.x % 32);
+    if (threadIdx.x < 32) WaitBarrier(read, 0);
+  }
 #else
   __trap();  // built without 90a for a card that takes this kernel
 #endif

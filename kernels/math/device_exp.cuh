@@ -9,12 +9,6 @@
 
 namespace mambad::kernels {
 
-__device__ __forceinline__ float FastReciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 __device__ __forceinline__ float FastLog2(float x) {
   float y;
   asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -35,7 +29,7 @@ __device__ __forceinline__ float FastSoftplus(float x) {
 
 // x / (1 + e^-x), relative error below 2^-20 where it is not tiny.
 __device__ __forceinline__ float FastSilu(float x) {
-  return __fmul_rn(x, FastReciprocal(__fadd_rn(1.0f, Exp2Approx(__fmul_rn(x, -1.4426950408889634f)))));
+  return __fmul_rn(x, ReciprocalApprox(__fadd_rn(1.0f, Exp2Approx(__fmul_rn(x, -1.4426950408889634f)))));
 }
 
 }  // namespace mambad::kernels

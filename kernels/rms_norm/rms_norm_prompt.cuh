@@ -57,11 +57,23 @@ __device__ __forceinline__ void AddSquares(float4& sum, const float4& v) {
   sum.w = __fadd_rn(sum.w, __fmul_rn(v.w, v.w));
 }
 
-// Grid: token blocks. Shared: 8 tokens x padded width in bf16. Tokens without a slot become zeros. kHeld: the
+// Where the block's tokens lie in shared memory: eights of channels, 16 bytes further apart than their tokens
+// need, so that no bank is met twice.
+struct NormedTokens {
+  static constexpr int kStride = 8 * 8 + 8;
+  static constexpr int SharedBytes(int padded_width) {
+    return padded_width / 8 * kStride * static_cast<int>(sizeof(__nv_bfloat16));
+  }
+  static constexpr __device__ int At(int channel, int token) {
+    return channel / 8 * kStride + token * 8 + channel % 8;
+  }
+};
+
+// Grid: token blocks. Shared: NormedTokens. Tokens without a slot become zeros. kHeld: the
 // quads of a row that a lane keeps between the sum and the product, all of them; 0: any width, read twice.
 template <int kHeld>
 __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt args) {
-  extern __shared__ __align__(16) __nv_bfloat16 normed[];  // [channel block][token][8]
+  extern __shared__ __align__(16) __nv_bfloat16 normed[];
   WaitForPreviousKernel();
   AllowNextKernel();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -85,11 +97,12 @@ __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt a
       const int i = (k * 32 + lane) * 4;
       const float4 w = weights.At(k);
       if (i < padded) {
-        auto* out = reinterpret_cast<__nv_bfloat162*>(normed + (i / 8 * 8 + warp) * 8 + i % 8);
-        out[0] = __floats2bfloat162_rn(__fmul_rn(__fmul_rn(held[k].x, scale), w.x),
-                                       __fmul_rn(__fmul_rn(held[k].y, scale), w.y));
-        out[1] = __floats2bfloat162_rn(__fmul_rn(__fmul_rn(held[k].z, scale), w.z),
-                                       __fmul_rn(__fmul_rn(held[k].w, scale), w.w));
+        const __nv_bfloat162 low = __floats2bfloat162_rn(__fmul_rn(__fmul_rn(held[k].x, scale), w.x),
+                                                         __fmul_rn(__fmul_rn(held[k].y, scale), w.y));
+        const __nv_bfloat162 high = __floats2bfloat162_rn(__fmul_rn(__fmul_rn(held[k].z, scale), w.z),
+                                                          __fmul_rn(__fmul_rn(held[k].w, scale), w.w));
+        *reinterpret_cast<uint2*>(normed + NormedTokens::At(i, warp)) = {
+            reinterpret_cast<const std::uint32_t&>(low), reinterpret_cast<const std::uint32_t&>(high)};
       }
     }
   } else {
@@ -97,13 +110,13 @@ __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt a
 #pragma unroll 4
     for (int i = lane; i < padded; i += 32) {
       const float v = live && i < args.width ? __fmul_rn(__fmul_rn(row[i], scale), args.weight[i]) : 0.0f;
-      normed[(i / 8 * 8 + warp) * 8 + i % 8] = __float2bfloat16_rn(v);
+      normed[NormedTokens::At(i, warp)] = __float2bfloat16_rn(v);
     }
   }
   __syncthreads();
-  const auto* from = reinterpret_cast<const Bf16x8*>(normed);
   for (int i = threadIdx.x; i < padded; i += 256) {  // 16 bytes each, 64 to a slab
-    reinterpret_cast<Bf16x8*>(args.out)[(i / 64 * args.token_blocks + blockIdx.x) * 64 + i % 64] = from[i];
+    reinterpret_cast<Bf16x8*>(args.out)[(i / 64 * args.token_blocks + blockIdx.x) * 64 + i % 64] =
+        *reinterpret_cast<const Bf16x8*>(normed + NormedTokens::At(i / 8 * 8, i % 8));
   }
 }
 

@@ -352,8 +352,15 @@ void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths) {
   ExpectPool(before, DownloadPool(pool, before.size()), want_pool);
 }
 
-TEST_P(MambaLayerTest, ADecodeStepIsThatOfTheReferenceAndWritesNothingElse) {
-  for (const std::int32_t rows : {1, 2, 4, 8, 24, 48, 96, 192}) {
+TEST_P(MambaLayerTest, ADecodeStepOfFewRowsIsThatOfTheReferenceAndWritesNothingElse) {
+  for (const std::int32_t rows : {1, 2, 4, 8}) {
+    SCOPED_TRACE(rows);
+    RunStep(rows);
+  }
+}
+
+TEST_P(MambaLayerTest, ADecodeStepOfManyRowsIsThatOfTheReferenceAndWritesNothingElse) {
+  for (const std::int32_t rows : {24, 48, 96, 192}) {
     SCOPED_TRACE(rows);
     RunStep(rows);
   }
