@@ -14,13 +14,6 @@ namespace mambad::kernels::hopper {
 using kernels::AsyncCopy16, kernels::AsyncCopyCommit, kernels::AsyncCopyWait, kernels::AsyncCopyWaitAll;
 using kernels::ClusterArriveRelaxed, kernels::ClusterWait, kernels::Mma;
 
-// FenceBarrierInit, and for bulk copies that this thread asks for itself. (Of all memory instead of the
-// block's shared memory alone, fence.proxy.async takes as long as a store to global memory.)
-__device__ __forceinline__ void BarrierInitFence() {
-  FenceBarrierInit();
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 // One arrival at a barrier of this block.
 __device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
@@ -40,6 +33,13 @@ __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
 
 // What ordinary stores or cp.async of this thread wrote to shared memory, wgmma may read after a barrier.
 __device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// FenceBarrierInit, and for bulk copies that this thread asks for itself. (A fence.proxy.async of all memory
+// takes as long as a store to global memory.)
+__device__ __forceinline__ void BarrierInitFence() {
+  FenceBarrierInit();
+  SharedFence();
+}
 
 // ldmatrix.x4: lane i gives the address of row i % 8 of matrix i / 8.
 __device__ __forceinline__ void LoadMatrices(std::uint32_t address, std::uint32_t (&r)[4]) {

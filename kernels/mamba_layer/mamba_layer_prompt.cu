@@ -26,8 +26,7 @@ __global__ void PlacePromptTokensKernel(PromptChunks prompt, TokenPlace* places)
 }  // namespace
 
 const char* WhyNotMambaLayerPrompt(const MambaLayerShape& shape) {
-  const int norm_bytes = NormedTokens::SharedBytes(static_cast<int>(Slabs(shape.d_model) * kSlabChannels));
-  if (norm_bytes > DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))
+  if (NormedTokens::SharedBytes(shape.d_model) > DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))
     return "d_model is too large for shared memory";
   return nullptr;
 }

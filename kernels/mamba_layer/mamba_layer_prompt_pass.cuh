@@ -44,7 +44,7 @@ class LayerPromptPass {
   cudaError_t Norm() const {
     const RmsNormPrompt norm{args_.residual, args_.norm_weight, scratch_.places,     scratch_.u,
                              token_blocks_,  Int(tokens_),      Int(shape_.d_model), args_.norm_eps};
-    const int shared = NormedTokens::SharedBytes(Int(Slabs(shape_.d_model) * kSlabChannels));
+    const int shared = NormedTokens::SharedBytes(shape_.d_model);
     const std::int64_t width = shape_.d_model;
     const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
                         : width <= 8 * 128                 ? RmsNormPromptKernel<8>

@@ -54,8 +54,8 @@ __device__ __forceinline__ float4 SiluEach(float4 v) {
 }
 
 inline constexpr int kMaxStepConvWidth = 4;
-// Of a row of 32 channels of fp32, with 32 bytes so that no bank is met twice.
-inline constexpr int kExchangedQuadsBytes = 32 * 4 + 32;
+// fp32 rows leave the whole product by so many channels at a time; with 32 bytes more no bank is met twice.
+inline constexpr int kExchangedChannels = 32, kExchangedRowBytes = kExchangedChannels * 4 + 32;
 
 // in_proj: the first half goes through the causal convolution and SiLU, the second through SiLU (the gate).
 template <bool kFoldsXProj>
@@ -64,7 +64,7 @@ struct ConvAndGate {
   static constexpr bool kFolds = kFoldsXProj;
   static constexpr bool kIsWhole = true;
   static constexpr bool kSquares = false;
-  static constexpr int kParts = 2;
+  static constexpr int kParts = 2;  // the convolution, the gate
   NormedRows norm;
   const float* bias;         // (2 D), or null
   const float* conv_weight;  // (K, D)
@@ -132,7 +132,6 @@ struct ConvAndGate {
     }
   }
 
-  // Part 0 is the convolution, part 1 the gate.
   __device__ __forceinline__ void PrefetchSlots(int rows, int first, int step) const {
     constexpr int kPiece = 1024;  // elements
     const int elements = (conv_width - 1) * channels, pieces = (elements + kPiece - 1) / kPiece;
@@ -247,7 +246,7 @@ struct PlainRows {
   static __host__ __device__ constexpr int InputsOf(int) { return 0; }
   __device__ __forceinline__ float4 Input(int, int, int) const { return {}; }
   static __device__ __forceinline__ int QuadPlace(int, int quad, int) { return quad; }
-  static __host__ __device__ constexpr int ExchangeRowBytes(int) { return kExchangedQuadsBytes; }
+  static __host__ __device__ constexpr int ExchangeRowBytes(int) { return kExchangedRowBytes; }
 
   // Of four channels from m on those that exist.
   __device__ __forceinline__ void Store(float* to, int m, bool writes, float4 sum) const {
@@ -317,7 +316,7 @@ struct AddToResidual {
     return bias != nullptr ? Load4(bias + m) : float4{};
   }
   static __device__ __forceinline__ int QuadPlace(int, int quad, int) { return quad; }
-  static __host__ __device__ constexpr int ExchangeRowBytes(int) { return kExchangedQuadsBytes; }
+  static __host__ __device__ constexpr int ExchangeRowBytes(int) { return kExchangedRowBytes; }
 };
 
 }  // namespace mambad::kernels

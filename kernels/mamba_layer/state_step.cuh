@@ -59,11 +59,11 @@ struct StateStepShape {
   static constexpr bool kHasAhead = kLanes == 1 && kRows == kWarps && kN <= 32;  // a row a warp, an n a lane
 
   // Of rows of dt, B and C in shared memory, floats: pairs of four rows and four lanes lie in different
-  // banks.
+  // banks, and what is read past the rank, up to the next 32, lies in the row.
   static constexpr __host__ __device__ int RawStride(int width) { return (width + 31) / 32 * 32 + 8; }
 
   static constexpr int SharedBytes(int rank, int rank_pad) {
-    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + RawStride(rank + 2 * kN)) * 4 + 128 +
+    return kChannels * rank_pad * 2 + kRows * (kDeltaStride + RawStride(rank + 2 * kN)) * 4 +
            (kDecayShared ? kN * kChannels * 4 : 0);
   }
 };

@@ -18,9 +18,8 @@ inline constexpr int kSquaresBarrier = 2;
 // A warp's sixteen rows of kChannels channels at a time, fp32: four times, a lane has a quad of row
 // 4 * time + lane / 8.
 struct QuadExchange {
-  static constexpr int kChannels = 32, kBlocks = kChannels / kCore;
-  static constexpr int kRowBytes = kExchangedQuadsBytes;
-  static constexpr int kWarpBytes = 16 * kRowBytes;
+  static constexpr int kChannels = kExchangedChannels, kBlocks = kChannels / kCore;
+  static constexpr int kWarpBytes = 16 * kExchangedRowBytes;
   static constexpr int kTimes = 4;
 
   float* rows;  // of this warp
@@ -33,7 +32,7 @@ struct QuadExchange {
   // `sums`: of kCount of the blocks.
   template <int kCount>
   __device__ __forceinline__ void Exchange(const float* sums, float4 (&quads)[kTimes]) const {
-    constexpr int kStride = kRowBytes / 4;
+    constexpr int kStride = kExchangedRowBytes / 4;
     const int lane = static_cast<int>(threadIdx.x % 32);
     float* const to = rows + lane / 4 * kStride + lane % 4 * 2;
 #pragma unroll

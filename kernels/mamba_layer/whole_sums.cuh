@@ -21,8 +21,8 @@ class Completion;
 // every block of eight; in total[block * 4 + row * 2 + channel].
 template <class Shape>
 struct WholeLane {
-  static constexpr int kHalves = Shape::kSplitsX ? 2 : 1;       // of the rows of W
-  static constexpr int kBlocks = Shape::kHalfBlocks * kHalves;  // of eight channels
+  // Of eight channels: of both halves of the rows of W, or of one.
+  static constexpr int kBlocks = Shape::kHalfBlocks * (Shape::kSplitsX ? 2 : 1);
 
   int half;         // the first of those halves
   int warp_column;  // the first of the sixteen rows, from the tile's first

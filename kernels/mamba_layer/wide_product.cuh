@@ -226,8 +226,8 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
     output.Apply(m, column0 + column, row_inside, true, total, Output::kScaled ? row_scale[column] : 1.0f,
                  constants, operands);
   }
-  if (gridDim.x >
-      1) {  // a block's shared memory outlives its readers, who have added up all that they loaded
+  if (gridDim.x > 1) {
+    // A block's shared memory outlives its readers, who have added up all that they loaded.
     __syncwarp();
     if (threadIdx.x % 32 < gridDim.x) ArriveCluster(read, threadIdx.x % 32);
     if (threadIdx.x < 32) WaitBarrier(read, 0);

@@ -61,16 +61,16 @@ __device__ __forceinline__ void AddSquares(float4& sum, const float4& v) {
 // need, so that no bank is met twice.
 struct NormedTokens {
   static constexpr int kStride = 8 * 8 + 8;
-  static constexpr int SharedBytes(int padded_width) {
-    return padded_width / 8 * kStride * static_cast<int>(sizeof(__nv_bfloat16));
+  static constexpr int SharedBytes(std::int64_t width) {
+    return static_cast<int>(Slabs(width) * kSlabChannels / 8 * kStride * sizeof(__nv_bfloat16));
   }
   static constexpr __device__ int At(int channel, int token) {
     return channel / 8 * kStride + token * 8 + channel % 8;
   }
 };
 
-// Grid: token blocks. Shared: NormedTokens. Tokens without a slot become zeros. kHeld: the
-// quads of a row that a lane keeps between the sum and the product, all of them; 0: any width, read twice.
+// Grid: token blocks. Shared: NormedTokens. Tokens without a slot become zeros. kHeld: the quads of a row
+// that a lane keeps between the sum and the product, all of them; 0: any width, read twice.
 template <int kHeld>
 __global__ void __launch_bounds__(256) RmsNormPromptKernel(const RmsNormPrompt args) {
   extern __shared__ __align__(16) __nv_bfloat16 normed[];
