@@ -59,34 +59,9 @@ __device__ __forceinline__ void ArriveCluster(std::uint64_t* barrier, std::uint3
       : "memory");
 }
 
-// The same, and all that this thread wrote before, and those that it has met at a barrier of its block, other
-// blocks may read behind WaitCluster. It waits for all of that: not behind stores to global memory. What it
-// waits for is near, so WaitCluster does not sleep.
-__device__ __forceinline__ void ReleaseCluster(std::uint64_t* barrier, std::uint32_t rank) {
-  DelayAtRandom<DelayAt::kBarrier, 16>();
-  asm volatile(
-      "{\n"
-      ".reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
-      "}\n" ::"r"(SharedAddress(barrier)),
-      "r"(rank)
-      : "memory");
-}
-__device__ __forceinline__ void WaitCluster(std::uint64_t* barrier, std::uint32_t parity) {
-  asm volatile(
-      "{\n"
-      ".reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-      "@done bra finished;\n"
-      "bra again;\n"
-      "finished:\n"
-      "}\n" ::"r"(SharedAddress(barrier)),
-      "r"(parity)
-      : "memory");
-  DelayAtRandom<DelayAt::kBarrier, 16>();
-}
+// Orders what this thread read and wrote in shared memory with what copies and wgmma do there, for those that
+// it meets at a barrier then.
+__device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // A thread that waits sleeps so long, or until then: without it, spinning takes issue slots and power.
 __device__ __forceinline__ void WaitBarrier(std::uint64_t* barrier, std::uint32_t parity) {
@@ -196,8 +171,12 @@ __device__ __forceinline__ std::uint32_t ClusterRank() {
   return rank;
 }
 
-// barrier.cluster. It orders no memory but the barriers that FenceBarrierInit released: an arrival that
-// released all would wait for the thread's stores.
+// All that this thread wrote before, and those that it has met at a barrier of its block, other blocks of the
+// cluster may read behind ClusterWait. It waits for all of that: not behind stores to global memory.
+__device__ __forceinline__ void ReleaseToCluster() { asm volatile("fence.acq_rel.cluster;" ::: "memory"); }
+
+// barrier.cluster. It orders no memory but what FenceBarrierInit and ReleaseToCluster released: an arrival
+// that released all would make every thread wait for its stores.
 __device__ __forceinline__ void ClusterArriveRelaxed() {
   DelayAtRandom<DelayAt::kCluster, 2>();
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");

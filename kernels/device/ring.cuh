@@ -31,8 +31,7 @@ __device__ __forceinline__ void ReleaseStage(std::uint64_t* empty) {
 
 // By a feeder, at the place behind its last stage: until all that was fed is released, by the warps of all
 // blocks of the cluster, each behind the barrier that counted its bytes. Then no other block will reach into
-// this one's shared memory: it may end without a barrier of the cluster, at which all threads would wait for
-// their stores.
+// this one's shared memory: it may end without a barrier of the cluster.
 template <int kStages>
 __device__ __forceinline__ void AwaitReleases(std::uint64_t* empty, RingPlace<kStages> place) {
   for (int i = 0; i < kStages; ++i, place.Next()) WaitBarrier(empty + place.stage, place.parity ^ 1);

@@ -12,7 +12,7 @@
 namespace mambad::kernels::hopper {
 
 using kernels::AsyncCopy16, kernels::AsyncCopyCommit, kernels::AsyncCopyWait, kernels::AsyncCopyWaitAll;
-using kernels::ClusterArriveRelaxed, kernels::ClusterWait, kernels::Mma;
+using kernels::ClusterArriveRelaxed, kernels::ClusterWait, kernels::Mma, kernels::SharedFence;
 
 // One arrival at a barrier of this block.
 __device__ __forceinline__ void Arrive(std::uint64_t* barrier) {
@@ -30,9 +30,6 @@ __device__ __forceinline__ int Opaque(int value) {
 __device__ __forceinline__ void NamedBarrier(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
-
-// What ordinary stores or cp.async of this thread wrote to shared memory, wgmma may read after a barrier.
-__device__ __forceinline__ void SharedFence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // FenceBarrierInit, and for bulk copies that this thread asks for itself. (A fence.proxy.async of all memory
 // takes as long as a store to global memory.)

@@ -27,8 +27,7 @@ struct WideShape {
   static constexpr int kFitting = kBudget * 1024 / kStageBytes;
   static constexpr int kStages = kFitting < kMostStages ? kFitting : kMostStages;
   static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages* kStageBytes : kSumBytes;
-  static constexpr int kBarriersAt = kRingBytes + kColumns * 4;
-  static constexpr int kSharedBytes = kBarriersAt + 2 * 8;
+  static constexpr int kSharedBytes = kRingBytes + kColumns * 4;  // and the scales
 };
 
 // kBytes that lie together, 16 a thread of kThreads at a time.
@@ -163,20 +162,8 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
   const int columns = min(kColumns, args.columns - column0);
   const bool row_inside = m < args.rows;
 
-  // All blocks of the cluster have their sums in place; all have read this one's.
-  std::uint64_t* const placed = reinterpret_cast<std::uint64_t*>(shared + Shape::kBarriersAt);
-  std::uint64_t* const read = placed + 1;
-
   AllowNextKernel();
-  if (gridDim.x > 1) {
-    if (threadIdx.x == 0) {
-      InitBarrier(placed, gridDim.x);
-      InitBarrier(read, gridDim.x * (Shape::kThreads / 32));
-      FenceBarrierInit();
-    }
-    __syncwarp();
-    hopper::ClusterArriveRelaxed();
-  }
+  if (gridDim.x > 1) hopper::ClusterArriveRelaxed();
   // While the first weights come.
   const auto prefetch = [&] {
     if (!row_inside) return;
@@ -213,8 +200,11 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
   if (row_inside) output.LoadConstants(m, constants);  // while the others' sums come
   __syncthreads();
   if (gridDim.x > 1) {
-    if (threadIdx.x < gridDim.x) ReleaseCluster(placed, threadIdx.x);
-    WaitCluster(placed, 0);
+    // One warp's fence is for all that it has met at the barrier: a thread's own would wait for its stores.
+    if (threadIdx.x < 32) ReleaseToCluster();
+    __syncwarp();
+    hopper::ClusterArriveRelaxed();
+    hopper::ClusterWait();
   }
   for (int column = first_column; column < columns; column += column_step) {
     typename Output::Operands operands;
@@ -227,10 +217,10 @@ __global__ void __launch_bounds__(256, 2) WideProduct(const ProductArgs args, co
                  constants, operands);
   }
   if (gridDim.x > 1) {
-    // A block's shared memory outlives its readers, who have added up all that they loaded.
+    // A block's shared memory outlives its readers: each warp has added up all that it loaded.
     __syncwarp();
-    if (threadIdx.x % 32 < gridDim.x) ArriveCluster(read, threadIdx.x % 32);
-    if (threadIdx.x < 32) WaitBarrier(read, 0);
+    hopper::ClusterArriveRelaxed();
+    hopper::ClusterWait();
   }
 #else
   __trap();  // built without 90a for a card that takes this kernel
