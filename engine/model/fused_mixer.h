@@ -34,10 +34,11 @@ struct FusedBlockStep {
 // Packed prompt tokens through a block.
 struct FusedPromptCall {
   kernels::Stream* stream = nullptr;
-  float* residual = nullptr;  // (T, M), updated
+  float* residual = nullptr;  // (T, M): read by the first block, updated by the last
   int64_t tokens = 0;
   MixerChunks chunks;
-  const float* norm_weight = nullptr;  // (M)
+  const float* norm_weight = nullptr;       // (M)
+  const float* next_norm_weight = nullptr;  // (M): of the block that runs next with these chunks; null: none
   float norm_epsilon = 0;
   std::span<const kernels::SlotView> state;
   void* workspace = nullptr;  // FusedPromptBytes; shared by the blocks of one pass

@@ -99,10 +99,10 @@ absl::Status FusedStack::Prompt(kernels::Stream& stream, const MixerChunks& chun
   call.tokens = tokens;
   call.chunks = chunks;
   call.workspace = prompt_memory_.data();
-  call.first = true;
-  for (Block& block : blocks_.subspan(first, last - first)) {
-    MAMBAD_RETURN_IF_ERROR(block.FusedPrompt(call, state));
-    call.first = false;
+  for (size_t layer = first; layer < last; ++layer) {
+    call.first = layer == first;
+    call.next_norm_weight = layer + 1 < last ? blocks_[layer + 1].norm_weight() : nullptr;
+    MAMBAD_RETURN_IF_ERROR(blocks_[layer].FusedPrompt(call, state));
   }
   return absl::OkStatus();
 }

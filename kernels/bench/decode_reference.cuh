@@ -65,7 +65,7 @@ class DecodeReference {
       MambaLayerToken(layer, kPath, &residual, slot, state);
       slot = state + std::int64_t{s.d_state} * s.d_inner;
     }
-    return reference::NormedProduct(embedding_, final_norm_, layers_[0].norm_eps, kPath, residual);
+    return reference::NormedProduct(embedding_, final_norm_, layers_[0].norm_eps, residual);
   }
 
  private:

@@ -78,10 +78,11 @@ struct Pool {
   }
 };
 
-// Runs chunks of `rows` (token-major, packed in this order), updating pool and residual.
+// Runs chunks of `rows` (token-major, packed in this order), updating pool and residual; `times` one after
+// another, each preparing the next if `prepares`.
 void RunLayer(const HostLayer& l, const MambaLayerWeights& weights, const float* norm,
               const std::vector<std::int64_t>& lengths, const std::vector<std::int32_t>& slot_index,
-              std::vector<float>& residual, Pool& pool) {
+              std::vector<float>& residual, Pool& pool, int times = 1, bool prepares = false) {
   std::vector<std::int64_t> offsets = {0};
   for (const auto n : lengths) offsets.push_back(offsets.back() + n);
   MambaLayerPromptArgs args;
@@ -101,7 +102,11 @@ void RunLayer(const HostLayer& l, const MambaLayerWeights& weights, const float*
   MUST(cudaMalloc(&args.workspace, bytes));
   MUST(cudaMemset(args.workspace, 0xff, bytes));
   MUST(PlacePromptTokens(args.prompt, args.workspace, nullptr));
-  MUST(MambaLayerPrompt(args, nullptr));
+  for (int i = 0; i < times; ++i) {
+    args.prepared = prepares && i > 0;
+    args.next_norm_weight = prepares && i + 1 < times ? norm : nullptr;
+    MUST(MambaLayerPrompt(args, nullptr));
+  }
   MUST(cudaDeviceSynchronize());
   guarded = Download(args.residual, guarded.size());
   for (std::size_t i = residual.size(); i < guarded.size(); ++i) {
@@ -229,7 +234,17 @@ bool CheckAgainstReference(const CheckShape& c, std::uint64_t seed) {
   }
   std::printf("%s cut anywhere, alone, another slot: %zu of %zu bits differ\n",
               different == 0 ? "ok  " : "FAIL", different, compared);
-  return ok && different == 0;
+
+  // Bits: a layer that the one before has prepared.
+  std::vector<float> rows[2] = {before, before};
+  Pool pools[2] = {pool_before, pool_before};
+  for (int way = 0; way < 2; ++way)
+    RunLayer(l, weights, norm, c.lengths, slots, rows[way], pools[way], 2, way == 1);
+  const bool same =
+      std::memcmp(rows[0].data(), rows[1].data(), rows[0].size() * sizeof(float)) == 0 &&
+      std::memcmp(pools[0].data.data(), pools[1].data.data(), pools[0].data.size() * sizeof(float)) == 0;
+  std::printf("%s prepared by the layer before\n", same ? "ok  " : "FAIL");
+  return ok && different == 0 && same;
 }
 
 bool Check() {
@@ -348,6 +363,8 @@ struct Timed {
       args.window = args.state;
       args.window.layer_offset_bytes -= window * 4;
       args.window.dtype = DType::kBf16;
+      args.next_norm_weight = layer + 1 < m.L ? args.norm_weight : nullptr;
+      args.prepared = layer > 0;
       layers.push_back(args);
     }
     for (const void* p :
@@ -385,7 +402,8 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
     const char* name;
     cudaError_t (LayerPromptPass::*step)() const;
     double flop;
-  } steps[] = {{"norm", &LayerPromptPass::Norm, 0},
+  } steps[] = {{"prepare", &LayerPromptPass::Prepare, 0},
+               {"rows", &LayerPromptPass::ResidualRows, 0},
                {"in_proj", &LayerPromptPass::InProj, 4.0 * m.D * m.M},
                {"conv+x_proj", &LayerPromptPass::ConvXProj, 2.0 * m.D * (m.R + 32)},
                {"dt_bc", &LayerPromptPass::DtBc, 0},
@@ -395,7 +413,8 @@ void TimeModel(const TimedModel& m, std::int64_t chunks, std::int64_t length, do
   double sum = 0;
   for (const auto& step : steps) {
     const double s = timed.Step({step.step});
-    sum += s;
+    const bool once = step.step == &LayerPromptPass::Prepare || step.step == &LayerPromptPass::ResidualRows;
+    sum += once ? s / m.L : s;
     std::printf("  %-9s%7.2f us", step.name, s * 1e6);
     if (step.flop > 0) std::printf(" %4.0f TF", tokens * step.flop / s * 1e-12);
   }
@@ -449,12 +468,12 @@ void TimeTiles(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
   MUST(PlacePromptTokens(timed.layers[0].prompt, timed.layers[0].workspace, nullptr));
   for (const auto& args : timed.layers) MUST(MambaLayerPrompt(args, nullptr));  // real activations
   const int clusters = PromptClusters();
-  const auto time = [&](const char* name, const PackedWeight& w, bool fetches, const auto& launch) {
+  const auto time = [&](const char* name, const PackedWeight& w, bool adds, const auto& launch) {
     std::printf("%s %s, %ld tokens:", m.name, name, chunks * length);
     const auto chosen = ChoosePromptTile(
-        Cores(w), static_cast<std::int32_t>(PaddedTokens(chunks * length) / kTokenTile), clusters, fetches);
+        Cores(w), static_cast<std::int32_t>(PaddedTokens(chunks * length) / kTokenTile), clusters, adds);
     for (const PromptTile tile : kPromptTiles) {
-      if (fetches && !tile.FitsFetching()) continue;
+      if (adds && !tile.FitsAdding()) continue;
       const double s = TimeGraph([&](cudaStream_t stream) {
         for (const auto& args : timed.layers) MUST(launch(stream, tile, args));
       });
@@ -464,25 +483,35 @@ void TimeTiles(const TimedModel& m, std::int64_t chunks, std::int64_t length) {
     std::printf("\n");
   };
   const auto unsigned_of = [](std::int64_t v) { return static_cast<std::uint32_t>(v); };
-  time("in_proj", timed.layers[0].weights.in_proj, StoreBf16::kFetches,
+  time("in_proj", timed.layers[0].weights.in_proj, StoreScaledBf16::kAdds,
        [&](cudaStream_t stream, PromptTile tile, const MambaLayerPromptArgs& a) {
          const MambaLayerPromptScratch scratch(a.shape, a.prompt.tokens, chunks, a.workspace);
          const CoreMatrices w = Cores(a.weights.in_proj);
          const LinearPromptShape shape = MakeLinearPromptShape(w, scratch.u, a.prompt.tokens, 1);
-         return LaunchPromptTile(stream, tile, shape, w,
-                                 StoreBf16{scratch.xz, nullptr, shape.token_blocks,
-                                           unsigned_of(a.prompt.tokens), unsigned_of(2 * m.D)},
-                                 clusters);
+         return LaunchPromptTile(
+             stream, tile, shape, w,
+             StoreScaledBf16{scratch.xz,
+                             nullptr,
+                             shape.token_blocks,
+                             unsigned_of(a.prompt.tokens),
+                             unsigned_of(2 * m.D),
+                             {scratch.square_sums, shape.token_blocks * 8, m.M, kNormEps}},
+             clusters);
        });
-  time("out_proj", timed.layers[0].weights.out_proj, AddToTokens::kFetches,
+  time("out_proj", timed.layers[0].weights.out_proj, AddToTokens::kAdds,
        [&](cudaStream_t stream, PromptTile tile, const MambaLayerPromptArgs& a) {
          const MambaLayerPromptScratch scratch(a.shape, a.prompt.tokens, chunks, a.workspace);
          const CoreMatrices w = Cores(a.weights.out_proj);
          const LinearPromptShape shape = MakeLinearPromptShape(w, scratch.y, a.prompt.tokens, 1);
-         return LaunchPromptTile(
-             stream, tile, shape, w,
-             AddToTokens{a.residual, nullptr, scratch.places, unsigned_of(a.prompt.tokens), unsigned_of(m.M)},
-             clusters);
+         return LaunchPromptTile(stream, tile, shape, w,
+                                 AddToTokens{scratch.residual,
+                                             nullptr,
+                                             scratch.places,
+                                             shape.token_blocks,
+                                             unsigned_of(a.prompt.tokens),
+                                             unsigned_of(m.M),
+                                             {a.norm_weight, scratch.u, scratch.square_sums}},
+                                 clusters);
        });
 }
 

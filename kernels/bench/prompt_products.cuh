@@ -63,17 +63,22 @@ class ProductComparison {
         w_(Cores(RandomPackedWeight(rows, kCols, 0.02))),
         x_(RandomPackedWeight(PaddedTokens(tokens), kCols, 1)),  // any bits do as token tiles
         shape_(MakeLinearPromptShape(w_, x_.data, tokens, 1)),
-        bytes_(PaddedTokens(tokens) * Slabs(rows) * kSlabChannels * sizeof(float)) {
+        elements_(PaddedTokens(tokens) * Slabs(rows) * kSlabChannels),
+        sums_(SquareSumGroups(rows) * PaddedTokens(tokens)),
+        bytes_((elements_ + elements_ / 2 + sums_) * sizeof(float)) {
     std::vector<TokenPlace> places(tokens);
     for (std::int64_t i = 0; i < tokens; ++i) places[i].slot = i % 7 == 3 ? kNoSlot : 0;
     places_ = Upload(places);
     bias_ = RandomFloats(rows, 0, 1);
+    norm_ = RandomFloats(rows, 1, 0.1f);
+    squares_ = RandomFloats(sums_, 40, 10);
     noise_ = RandomFloats(bytes_ / sizeof(float), 0, 1);
     MUST(cudaMalloc(&out_, bytes_));
   }
   ~ProductComparison() {
     for (const void* p : {static_cast<const void*>(w_.data), static_cast<const void*>(x_.data),
                           static_cast<const void*>(places_), static_cast<const void*>(bias_),
+                          static_cast<const void*>(norm_), static_cast<const void*>(squares_),
                           static_cast<const void*>(noise_), static_cast<const void*>(out_)}) {
       MUST(cudaFree(const_cast<void*>(p)));
     }
@@ -84,10 +89,13 @@ class ProductComparison {
     const auto blocks = static_cast<std::uint32_t>((rows + 7) / 8);
     const std::int64_t token_blocks = shape_.token_blocks;
     bool ok = Tiles("segments", StoreSegments{out_, token_blocks, blocks, tokens});
+    const TokenNorm norm{squares_, token_blocks * 8, static_cast<std::int32_t>(rows_), 1e-5f};
+    const TokenNormInput input{norm_, reinterpret_cast<__nv_bfloat16*>(out_ + elements_),
+                               out_ + elements_ + elements_ / 2};
     for (const float* bias : {static_cast<const float*>(nullptr), static_cast<const float*>(bias_)}) {
-      ok &=
-          Tiles("bf16", StoreBf16{reinterpret_cast<__nv_bfloat16*>(out_), bias, token_blocks, tokens, rows});
-      ok &= Tiles("residual", AddToTokens{out_, bias, places_, tokens, rows});
+      ok &= Tiles("bf16", StoreScaledBf16{reinterpret_cast<__nv_bfloat16*>(out_), bias, token_blocks, tokens,
+                                          rows, norm});
+      ok &= Tiles("residual", AddToTokens{out_, bias, places_, token_blocks, tokens, rows, input});
     }
     ok &= Short(StoreSegments{out_, token_blocks, blocks, tokens});
     return ok & Short(StoreDelta{out_, bias_, token_blocks, tokens, rows});
@@ -117,7 +125,7 @@ class ProductComparison {
     const auto want = Product([&] { return LaunchLinearPromptGeneral(nullptr, shape_, w_, epilogue); });
     bool ok = true;
     for (const PromptTile tile : kPromptTiles) {
-      if (Epilogue::kFetches && !tile.FitsFetching()) continue;
+      if (Epilogue::kAdds && !tile.FitsAdding()) continue;
       ok &= Compare(name, tile, want,
                     [&] { return LaunchPromptTile(nullptr, tile, shape_, w_, epilogue, PromptClusters()); });
     }
@@ -139,9 +147,12 @@ class ProductComparison {
   const CoreMatrices w_;
   const PackedWeight x_;
   const LinearPromptShape shape_;
-  const std::size_t bytes_;
+  const std::int64_t elements_, sums_;  // of what a product gives, and of its squares' sums
+  const std::size_t bytes_;             // elements as fp32, as bf16, and the sums
   TokenPlace* places_ = nullptr;
   float* bias_ = nullptr;
+  float* norm_ = nullptr;
+  float* squares_ = nullptr;
   float* noise_ = nullptr;
   float* out_ = nullptr;
 };
@@ -151,6 +162,7 @@ bool CompareProducts() {
   for (const std::int64_t rows : {1030, 1031}) {
     for (const std::int64_t tokens : {1000, 300, 100, 60, 20}) ok &= ProductComparison(rows, tokens).Run();
   }
+  ok &= ProductComparison(2062, 3000).Run();  // clusters whose tiles are of different tokens
   return ok;
 }
 

@@ -43,15 +43,30 @@ __device__ constexpr int RowToken(int r) { return r / 2 * 64 + r % 2 * 8; }
 // first column of a tile is a multiple of 32.
 inline constexpr int kGroupBlocks = 4;
 
+// What an epilogue that kAdds adds a lane's sums of a row to, by the group's blocks.
+struct OldSums {
+  float2 of[kGroupBlocks];
+};
+
+// What an epilogue that kScales multiplies a lane's rows by.
+template <int kRows>
+struct RowScales {
+  float of[kRows];
+};
+
+struct Nothing {};
+
 // Hands a lane's sums to the epilogue, whose At(segment, token, channel) is the lane's place, of row 0 and
 // the first, even column:
-//   Live(r)                  whether row r is stored
-//   Whole(columns)           whether so many columns from the tile's first on exist: then none is asked for
-//   Fetch<kWhole>(group, r)  what a row of a group needs from memory
-//   Bias<kWhole>(group)      what all rows of a group need
-//   Group<kWhole>(group)     its place: Store(r, b, live, fetched, bias, v0, v1) stores block b's sums
-// The constructor, which may come before the product, asks for the first kAhead rows of groups and the first
-// bias; the rest is asked for as far ahead of its use, and a bias a group ahead.
+//   Live(r)                whether row r is stored
+//   Whole(columns)         whether so many columns from the tile's first on exist: then none is asked for
+//   Vector<kWhole>(group)  what all rows of a group need: a part of a vector, by columns
+//   Group<kWhole>(group)   its place: Store(r, live, vector, v[, old]) stores row r of it, v and old by
+//   blocks
+// The constructor, which may come before the product, asks for the first vector, others are asked for a group
+// ahead. `source` is RowScales where the epilogue kScales. Where it kAdds,
+//   Begin(), Load<kWhole>(place, group, r) for each row, End()
+// of each group in turn give what is added to.
 template <int kRows, int kBlocks, class Epilogue>
 class SumStores {
  public:
@@ -62,51 +77,47 @@ class SumStores {
       : place_(epilogue.At(segment, token, channel)), whole_(place_.Whole(kBlocks * 8)) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) live_[r] = place_.Live(r);
-#pragma unroll
-    for (int unit = 0; unit < kAhead && unit < kUnits; ++unit) {
-      whole_ ? Fetch<true>(unit) : Fetch<false>(unit);
-    }
-    bias_[0] = whole_ ? place_.template Bias<true>(0) : place_.template Bias<false>(0);
+    vector_[0] = whole_ ? place_.template Vector<true>(0) : place_.template Vector<false>(0);
   }
   // sum[r / 2][4 block + r % 2 * 2 + i] is column 8 block + i of row r.
-  __device__ __forceinline__ void Store(const float (&sum)[kRows / 2][kBlocks * 4]) {
-    whole_ ? Store<true>(sum) : Store<false>(sum);
+  template <class Source = Nothing>
+  __device__ __forceinline__ void Store(const float (&sum)[kRows / 2][kBlocks * 4], Source source = {}) {
+    whole_ ? StoreGroups<true>(sum, source) : StoreGroups<false>(sum, source);
   }
 
  private:
-  static constexpr int kUnits = kRows * kBlocks / kGroupBlocks;  // rows of groups
-  static constexpr int kAhead = 4;  // of 32 columns a row: 128 bytes of the residual
-
-  template <bool kWhole>
-  __device__ __forceinline__ void Fetch(int unit) {
-    if (live_[unit % kRows]) {
-      fetched_[unit % kAhead] = place_.template Fetch<kWhole>(unit / kRows, unit % kRows);
-    }
-  }
-  template <bool kWhole>
-  __device__ __forceinline__ void Store(const float (&sum)[kRows / 2][kBlocks * 4]) {
+  template <bool kWhole, class Source>
+  __device__ __forceinline__ void StoreGroups(const float (&sum)[kRows / 2][kBlocks * 4], Source& source) {
 #pragma unroll
     for (int g = 0; g < kBlocks / kGroupBlocks; ++g) {
-      if (g + 1 < kBlocks / kGroupBlocks) bias_[(g + 1) % 2] = place_.template Bias<kWhole>(g + 1);
+      if (g + 1 < kBlocks / kGroupBlocks) vector_[(g + 1) % 2] = place_.template Vector<kWhole>(g + 1);
       const auto group = place_.template Group<kWhole>(g);
+      if constexpr (Epilogue::kAdds) source.Begin();
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const int unit = g * kRows + r;
+        float2 v[kGroupBlocks];
 #pragma unroll
         for (int b = 0; b < kGroupBlocks; ++b) {
-          const float* v = sum[r / 2] + (g * kGroupBlocks + b) * 4 + r % 2 * 2;
-          group.Store(r, b, live_[r], fetched_[unit % kAhead], bias_[g % 2], v[0], v[1]);
+          const float* of_block = sum[r / 2] + (g * kGroupBlocks + b) * 4 + r % 2 * 2;
+          v[b] = {of_block[0], of_block[1]};
+          if constexpr (Epilogue::kScales)
+            v[b] = {__fmul_rn(v[b].x, source.of[r]), __fmul_rn(v[b].y, source.of[r])};
         }
-        if (unit + kAhead < kUnits) Fetch<kWhole>(unit + kAhead);
+        if constexpr (Epilogue::kAdds) {
+          const OldSums old = source.template Load<kWhole>(place_, g, r);
+          group.Store(r, live_[r], vector_[g % 2], v, old);
+        } else {
+          group.Store(r, live_[r], vector_[g % 2], v);
+        }
       }
+      if constexpr (Epilogue::kAdds) source.End();
     }
   }
 
   const typename Epilogue::Place place_;
   const bool whole_;
   bool live_[kRows];
-  typename Epilogue::Fetched fetched_[kAhead];
-  typename Epilogue::GroupBias bias_[2];
+  typename Epilogue::GroupVector vector_[2];
 };
 
 }  // namespace mambad::kernels

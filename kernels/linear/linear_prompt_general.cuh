@@ -11,6 +11,16 @@ namespace mambad::kernels {
 
 inline constexpr int kGeneralColumns = 64;
 
+// What a product is added to, where it lies.
+struct OldInMemory {
+  __device__ __forceinline__ void Begin() const {}
+  template <bool kWhole, class Place>
+  __device__ __forceinline__ OldSums Load(const Place& place, int group, int r) const {
+    return place.template Old<kWhole>(group, r);
+  }
+  __device__ __forceinline__ void End() const {}
+};
+
 // A warp: 16 tokens x kGeneralColumns outputs. Grid: (token tiles, columns, segments); 8 warps along tokens.
 template <class Epilogue>
 __global__ void __launch_bounds__(256)
@@ -40,10 +50,22 @@ __global__ void __launch_bounds__(256)
       }
     }
   }
-  SumStores<2, kGeneralColumns / 8, Epilogue> stores(epilogue, segment,
-                                                     static_cast<std::uint32_t>(token_block) * 8 + lane / 4,
+  const std::uint32_t token = static_cast<std::uint32_t>(token_block) * 8 + lane / 4;
+  SumStores<2, kGeneralColumns / 8, Epilogue> stores(epilogue, segment, token,
                                                      blockIdx.y * kGeneralColumns + lane % 4 * 2);
-  stores.Store(sum);
+  if constexpr (Epilogue::kScales) {
+    RowScales<2> scales;
+    for (int r = 0; r < 2; ++r) {
+      float scale[1];
+      epilogue.norm.Scales(token + RowToken(r), scale);
+      scales.of[r] = scale[0];
+    }
+    stores.Store(sum, scales);
+  } else if constexpr (Epilogue::kAdds) {
+    stores.Store(sum, OldInMemory());
+  } else {
+    stores.Store(sum);
+  }
 }
 
 }  // namespace mambad::kernels

@@ -24,8 +24,8 @@ struct PromptTile {
   constexpr bool operator==(const PromptTile& other) const {
     return tiles == other.tiles && columns == other.columns && shared == other.shared;
   }
-  // Beside the sums of wider ones a thread has no registers for what an epilogue fetches.
-  constexpr bool FitsFetching() const { return tiles * columns <= 320; }
+  // Beside the sums of wider ones a thread has no registers for what it adds to.
+  constexpr bool FitsAdding() const { return tiles * columns <= 320; }
   constexpr bool shares_x() const { return shared == PromptShared::kActivations; }
   // Of a cluster.
   constexpr int cluster_tiles() const { return shares_x() ? tiles : tiles * kClusterBlocks; }
@@ -48,12 +48,11 @@ inline std::int64_t PromptRounds(const PromptTile& tile, std::int64_t rows, std:
 }
 
 // The tile that takes least. All give the same bits.
-inline PromptTile ChoosePromptTile(const CoreMatrices& w, std::int32_t token_tiles, int clusters,
-                                   bool fetches) {
+inline PromptTile ChoosePromptTile(const CoreMatrices& w, std::int32_t token_tiles, int clusters, bool adds) {
   PromptTile best = {};
   std::int64_t best_cost = 0;
   for (const PromptTile tile : kPromptTiles) {
-    if (fetches && !tile.FitsFetching()) continue;
+    if (adds && !tile.FitsAdding()) continue;
     const std::int64_t cost = PromptRounds(tile, w.rows, token_tiles, 1, clusters) * tile.cluster_columns() *
                               tile.cluster_tiles() * (tile.rate * w.cols + tile.ending);
     if (best.tiles == 0 || cost < best_cost) best = tile, best_cost = cost;
@@ -81,8 +80,14 @@ cudaError_t LaunchLinearPromptHopper(cudaStream_t stream, LinearPromptShape shap
                                      const Epilogue& epilogue, int clusters) {
   shape.column_tiles = static_cast<std::int32_t>((w.rows + Product::kCols - 1) / Product::kCols);
   const int tiles = ClusterTile<Product>::Count(shape);
-  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)), Product::kThreads,
-                           Product::kSharedBytes, kClusterBlocks};
+  if constexpr (Epilogue::kScales) {
+    // A cluster keeps its tokens, whose scales it finds anew otherwise, where that takes no more rounds.
+    const int across = std::min(ClusterTile<Product>::kGroupWidth, ClusterTile<Product>::Across(shape));
+    const int whole = clusters / across * across;
+    if (whole > 0 && (tiles + whole - 1) / whole == (tiles + clusters - 1) / clusters) clusters = whole;
+  }
+  const LaunchShape launch{dim3(kClusterBlocks * std::min(tiles, clusters)),
+                           PromptThreads<Product, Epilogue>(), Product::kSharedBytes, kClusterBlocks};
   return LaunchKernel(stream, LinearPromptHopper<Product, Epilogue>, launch, shape, epilogue);
 }
 
@@ -90,7 +95,7 @@ template <class Epilogue>
 cudaError_t LaunchPromptTile(cudaStream_t stream, PromptTile tile, const LinearPromptShape& shape,
                              const CoreMatrices& w, const Epilogue& epilogue, int clusters) {
   return WithListed<kPromptTiles>(tile, [&]<PromptTile kTile>() {
-    if constexpr (Epilogue::kFetches && !kTile.FitsFetching()) {
+    if constexpr (Epilogue::kAdds && !kTile.FitsAdding()) {
       MAMBAD_CHECK(false);
       return cudaErrorInvalidValue;
     } else {
@@ -127,8 +132,8 @@ cudaError_t LinearPrompt(cudaStream_t stream, const CoreMatrices& w, const void*
   const LinearPromptShape shape = MakeLinearPromptShape(w, x, tokens, 1);
   if (!PromptHasWgmma()) return LaunchLinearPromptGeneral(stream, shape, w, epilogue);
   const int clusters = PromptClusters();
-  return LaunchPromptTile(stream, ChoosePromptTile(w, shape.token_tiles, clusters, Epilogue::kFetches), shape,
-                          w, epilogue, clusters);
+  return LaunchPromptTile(stream, ChoosePromptTile(w, shape.token_tiles, clusters, Epilogue::kAdds), shape, w,
+                          epilogue, clusters);
 }
 
 // Two blocks share a multiprocessor, so that one's product hides the other's epilogue.

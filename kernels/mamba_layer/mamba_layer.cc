@@ -29,8 +29,7 @@ absl::Status AsStatus(std::string_view op, const char* error) {
 
 std::string_view WhyNotFused(const Device& device, const MambaLayerShape& shape) {
   if (!device.is_gpu() || device.gpu().major < 9) return "the fused kernels need a Hopper GPU";
-  if (const char* const why_not = WhyNotMambaLayerStep(shape)) return why_not;
-  const char* const why_not = WhyNotMambaLayerPrompt(shape);
+  const char* const why_not = WhyNotMambaLayerStep(shape);
   return why_not != nullptr ? why_not : "";
 }
 

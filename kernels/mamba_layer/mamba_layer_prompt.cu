@@ -25,12 +25,6 @@ __global__ void PlacePromptTokensKernel(PromptChunks prompt, TokenPlace* places)
 
 }  // namespace
 
-const char* WhyNotMambaLayerPrompt(const MambaLayerShape& shape) {
-  if (NormedTokens::SharedBytes(shape.d_model) > DeviceAttribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))
-    return "d_model is too large for shared memory";
-  return nullptr;
-}
-
 std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens,
                                       std::int64_t chunks) {
   return MambaLayerPromptScratch(shape, tokens, chunks, nullptr).bytes;

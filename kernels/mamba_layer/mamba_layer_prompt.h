@@ -1,8 +1,11 @@
 // One Mamba layer over packed prompt tokens on a GPU, precision bf16: norm, mixer, and the sum with the
 // residual stream.
 //
-//   norm | in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate |
-//   out_proj, +
+//   in_proj | convolution, SiLU | x_proj | its second stage | dt_proj, softplus | scan, gate |
+//   out_proj, +, what the next layer's norm needs
+//
+// The norm costs no pass (rms_norm/token_norm.cuh), and the residual stream lies in token tiles, but where
+// layers begin that no layer has prepared and end that prepare none: there a kernel reads or writes rows.
 //
 // A token's results depend on its own chunk and slot alone, and a prompt cut anywhere gives the same bits:
 // every sum has a fixed order, the scan is sequential in time, and no tile's arithmetic knows T.
@@ -34,9 +37,6 @@ struct PromptChunks {
   const std::int32_t* slot_index = nullptr;  // (chunks)
 };
 
-// Null, or why the fused prompt pass does not take the shape on the current device.
-const char* WhyNotMambaLayerPrompt(const MambaLayerShape& shape);
-
 // Bytes for calls of at most `tokens` and `chunks`.
 std::size_t MambaLayerPromptWorkspace(const MambaLayerShape& shape, std::int64_t tokens, std::int64_t chunks);
 
@@ -48,10 +48,14 @@ struct MambaLayerPromptArgs {
   MambaLayerWeights weights;
   const float* norm_weight = nullptr;  // (M)
   float norm_eps = 1e-5f;
+  // The layer whose call comes next, with these chunks and this workspace, may find its input prepared there:
+  // then this is its norm's weight (M), and it is `prepared`. Changes no bit.
+  const float* next_norm_weight = nullptr;
+  bool prepared = false;
   PromptChunks prompt;
-  float* residual = nullptr;                  // (T, M), updated
-  SlotView window;                            // (K-1, D) bf16 per slot
-  SlotView state;                             // (N, D) fp32 per slot
+  float* residual = nullptr;  // (T, M): read unless `prepared`, written unless there is a next_norm_weight
+  SlotView window;            // (K-1, D) bf16 per slot
+  SlotView state;             // (N, D) fp32 per slot
   const std::int32_t* state_index = nullptr;  // (chunks): the slots of `state`; null: those of the prompt
   void* workspace = nullptr;                  // 256-byte aligned
 };

@@ -14,7 +14,7 @@
 #include "kernels/mamba_layer/conv_x_proj_prompt.cuh"
 #include "kernels/mamba_layer/dt_bc_prompt.cuh"
 #include "kernels/mamba_layer/mamba_layer_prompt_workspace.cuh"
-#include "kernels/rms_norm/rms_norm_prompt.cuh"
+#include "kernels/mamba_layer/residual_prompt.cuh"
 #include "kernels/selective_scan/selective_scan_prompt_launch.cuh"
 
 namespace mambad::kernels {
@@ -32,30 +32,31 @@ class LayerPromptPass {
         stream_(stream) {}
 
   cudaError_t Run() const {
-    for (const auto step : {&LayerPromptPass::Norm, &LayerPromptPass::InProj, &LayerPromptPass::ConvXProj,
-                            &LayerPromptPass::DtBc, &LayerPromptPass::DtProj, &LayerPromptPass::Scan,
-                            &LayerPromptPass::OutProj}) {
+    if (!args_.prepared) {
+      if (const cudaError_t error = Prepare(); error != cudaSuccess) return error;
+    }
+    for (const auto step : {&LayerPromptPass::InProj, &LayerPromptPass::ConvXProj, &LayerPromptPass::DtBc,
+                            &LayerPromptPass::DtProj, &LayerPromptPass::Scan, &LayerPromptPass::OutProj}) {
       const cudaError_t error = (this->*step)();
       if (error != cudaSuccess) return error;
     }
-    return cudaSuccess;
+    return args_.next_norm_weight == nullptr ? ResidualRows() : cudaSuccess;
   }
 
-  cudaError_t Norm() const {
-    const RmsNormPrompt norm{args_.residual, args_.norm_weight, scratch_.places,     scratch_.u,
-                             token_blocks_,  Int(tokens_),      Int(shape_.d_model), args_.norm_eps};
-    const int shared = NormedTokens::SharedBytes(shape_.d_model);
-    const std::int64_t width = shape_.d_model;
-    const auto kernel = width % 4 != 0 || width > 32 * 128 ? RmsNormPromptKernel<0>
-                        : width <= 8 * 128                 ? RmsNormPromptKernel<8>
-                        : width <= 20 * 128                ? RmsNormPromptKernel<20>
-                                                           : RmsNormPromptKernel<32>;
-    return LaunchKernel(stream_, kernel, {dim3(Int(token_blocks_)), 256, shared}, norm);
+  // Of a layer that the one before has not prepared.
+  cudaError_t Prepare() const {
+    return LaunchKernel(stream_, PrepareResidualKernel, ResidualLaunch(), Residual(),
+                        TokenNormInput{args_.norm_weight, scratch_.u, scratch_.square_sums});
   }
   cudaError_t InProj() const {
-    return LinearPrompt(stream_, Cores(weights_.in_proj), scratch_.u, tokens_,
-                        StoreBf16{scratch_.xz, weights_.in_bias, token_blocks_, Unsigned(tokens_),
-                                  Unsigned(2 * shape_.d_inner)});
+    return LinearPrompt(
+        stream_, Cores(weights_.in_proj), scratch_.u, tokens_,
+        StoreScaledBf16{scratch_.xz,
+                        weights_.in_bias,
+                        token_blocks_,
+                        Unsigned(tokens_),
+                        Unsigned(2 * shape_.d_inner),
+                        {scratch_.square_sums, token_blocks_ * 8, Int(shape_.d_model), args_.norm_eps}});
   }
   cudaError_t ConvXProj() const {
     const CausalConv1dPrompt conv{scratch_.xz,        scratch_.x,      weights_.conv_weight,
@@ -93,8 +94,10 @@ class LayerPromptPass {
                            Int(PaddedStateSize(shape_.d_state)),
                            shape_.dt_bc_eps,
                            Scan16::Takes(shape_.d_state, shape_.d_inner)};
-    const int shared = Int(8 * DtBcPrompt::RowStride(scratch_.segment_blocks) * sizeof(float));
-    return LaunchKernel(stream_, DtBcPromptKernel, {dim3(Int(token_blocks_)), 256, shared}, dt_bc);
+    constexpr int kTokens = DtBcPrompt::kTokens;
+    const int shared = Int(kTokens * DtBcPrompt::RowStride(scratch_.segment_blocks) * sizeof(float));
+    return LaunchKernel(stream_, DtBcPromptKernel,
+                        {dim3(Int(token_blocks_ * 8 / kTokens)), DtBcPrompt::kThreads, shared}, dt_bc);
   }
   cudaError_t DtProj() const {
     return ShortLinearPrompt(stream_, Cores(weights_.dt_proj), scratch_.dt, tokens_,
@@ -122,11 +125,29 @@ class LayerPromptPass {
   }
   cudaError_t OutProj() const {
     return LinearPrompt(stream_, Cores(weights_.out_proj), scratch_.y, tokens_,
-                        AddToTokens{args_.residual, weights_.out_bias, scratch_.places, Unsigned(tokens_),
-                                    Unsigned(shape_.d_model)});
+                        AddToTokens{scratch_.residual,
+                                    weights_.out_bias,
+                                    scratch_.places,
+                                    token_blocks_,
+                                    Unsigned(tokens_),
+                                    Unsigned(shape_.d_model),
+                                    {args_.next_norm_weight, scratch_.u, scratch_.square_sums}});
+  }
+  // Of a layer that prepares no other.
+  cudaError_t ResidualRows() const {
+    return LaunchKernel(stream_, ResidualRowsKernel, ResidualLaunch(), Residual());
   }
 
  private:
+  ResidualPrompt Residual() const {
+    return {args_.residual, scratch_.residual, scratch_.places,
+            token_blocks_,  Int(tokens_),      Int(shape_.d_model)};
+  }
+  LaunchShape ResidualLaunch() const {
+    constexpr std::int64_t kChannels = ResidualLane::kBlockChannels;
+    const std::int64_t padded = Slabs(shape_.d_model) * kSlabChannels;
+    return {dim3(Int(token_blocks_), Int((padded + kChannels - 1) / kChannels))};
+  }
   static CoreMatrices Cores(const PackedWeight& w) { return {w.data, w.rows, w.cols}; }
   static std::int32_t Int(std::int64_t v) { return static_cast<std::int32_t>(v); }
   static std::uint32_t Unsigned(std::int64_t v) { return static_cast<std::uint32_t>(v); }

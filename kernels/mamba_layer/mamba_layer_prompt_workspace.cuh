@@ -8,6 +8,7 @@
 
 #include "kernels/base/prompt_rows.cuh"
 #include "kernels/mamba_layer/mamba_layer_prompt.h"
+#include "kernels/rms_norm/token_norm.cuh"
 #include "kernels/selective_scan/selective_scan_prompt_launch.cuh"
 
 namespace mambad::kernels {
@@ -17,7 +18,9 @@ inline constexpr int kXProjSegments = 8;
 
 struct MambaLayerPromptScratch {
   TokenPlace* places;           // (T); first, so that it lies in one place for every layer shape
-  __nv_bfloat16* u;             // tiles (M)
+  float* residual;              // tiles (M), between layers
+  __nv_bfloat16* u;             // tiles (M), not yet scaled: token_norm.cuh
+  float* square_sums;           // (groups, padded tokens)
   __nv_bfloat16* xz;            // tiles (2 D)
   __nv_bfloat16* x;             // tiles (D)
   float* segments;              // (segments, token blocks, blocks, 8, 8)
@@ -39,7 +42,9 @@ struct MambaLayerPromptScratch {
     segment_blocks = (shape.dt_rank + 2 * shape.d_state + 7) / 8;
     const std::int64_t bc_rows = BcStart(tokens, chunks) + kBcAlign;
     take(places, tokens);
+    take(residual, TileElements(tokens, shape.d_model));
     take(u, TileElements(tokens, shape.d_model));
+    take(square_sums, SquareSumGroups(shape.d_model) * PaddedTokens(tokens));
     take(xz, TileElements(tokens, 2 * shape.d_inner));
     take(x, TileElements(tokens, shape.d_inner));
     take(segments, kXProjSegments * PaddedTokens(tokens) * segment_blocks * 8);

@@ -40,9 +40,9 @@ struct MambaLayer {
   std::vector<float> dt_bias, decay_log2, skip;  // (D), (N, D), (D)
 };
 
-// Where the two paths round differently: a decode step divides by the root mean square after the product
-// whose inputs it rounds, and rounds the gate rather than z; a prompt reads 16 states out by a product of
-// tf32.
+// Where the two paths round differently: a decode step rounds the gate rather than z, and divides by a
+// FalconMamba norm's root mean square after the product whose inputs it rounds; a prompt reads 16 states out
+// by a product of tf32.
 enum class MambaLayerPath { kStep, kPrompt };
 
 namespace mamba_layer_ref {
@@ -66,16 +66,15 @@ inline double At(const std::vector<float>& bias, std::int64_t i) { return bias.e
 
 }  // namespace mamba_layer_ref
 
-// weight * rms_norm(x): a layer's first product, and the head's.
+// weight * rms_norm(x): a layer's first product, and the head's. Divided by the root mean square at last.
 inline std::vector<double> NormedProduct(const std::vector<float>& weight, const std::vector<float>& norm,
-                                         double eps, MambaLayerPath path, const std::vector<double>& x) {
+                                         double eps, const std::vector<double>& x) {
   const auto count = static_cast<std::int64_t>(x.size());
   const double scale = mamba_layer_ref::InverseRootMeanSquare(x.data(), count, eps);
-  const bool late = path == MambaLayerPath::kStep;
   std::vector<double> u(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) u[i] = RoundedToBf16(x[i] * (late ? 1 : scale) * norm[i]);
+  for (std::size_t i = 0; i < x.size(); ++i) u[i] = RoundedToBf16(x[i] * norm[i]);
   std::vector<double> y = mamba_layer_ref::Product(weight, u);
-  for (double& value : y) value *= late ? scale : 1;
+  for (double& value : y) value *= scale;
   return y;
 }
 
@@ -85,7 +84,7 @@ inline void MambaLayerToken(const MambaLayer& l, MambaLayerPath path, std::vecto
   using namespace mamba_layer_ref;
   const bool step = path == MambaLayerPath::kStep;
   const auto [M, D, N, K, R] = std::tuple(l.M, l.D, l.N, l.K, l.R);
-  const std::vector<double> xz = NormedProduct(l.in_proj, l.norm, l.norm_eps, path, *residual);
+  const std::vector<double> xz = NormedProduct(l.in_proj, l.norm, l.norm_eps, *residual);
   std::vector<double> x(D), gate(D), y(D);
   for (std::int64_t d = 0; d < D; ++d) {
     const double in = RoundedToBf16(xz[d] + At(l.in_bias, d));

@@ -24,7 +24,6 @@ using reference::MambaLayerPath;
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr std::uint16_t kNothing = 0xffff;
 constexpr int kLayers = 2;
-constexpr std::int32_t kVocab = 203;
 // Bytes between the tensors of two layers and of two slots, beyond their own.
 constexpr std::int64_t kGapFloats = 4;
 
@@ -55,6 +54,7 @@ struct Case {
   bool biases = false;
   std::int32_t many_rows = 0;  // a step of them too
   bool stacks = false;         // all layers of a step of one or two rows are one kernel
+  std::int32_t vocabulary = 203;
 };
 
 const Case kCases[] = {
@@ -72,6 +72,8 @@ const Case kCases[] = {
     {"whole k3", {64, 5120, 8, 3, 4}, true, 512},
     {"whole k2", {64, 3136, 8, 2, 4}, true},
     {"whole k1", {64, 3136, 8, 1, 4}},
+    // A head that takes the whole product, its last tile cut.
+    {"whole head", {192, 256, 16, 4, 12}, false, 384, false, 6007},
     // Long prompts: more slabs in a K segment of x_proj than its ring has stages.
     {"five slabs", {64, 2560, 16, 4, 48}},
     {"seven slabs", {64, 3136, 16, 4, 160}, true},
@@ -93,12 +95,13 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
     }
     for (int i = 0; i < kLayers; ++i)
       layers_.emplace_back(*stream_, GetParam().shape, GetParam().biases, random_);
-    table_ = NormalBf16(random_, std::int64_t{kVocab} * shape().d_model, 1);
+    table_ = NormalBf16(random_, std::int64_t{vocabulary()} * shape().d_model, 1);
     final_norm_ = NormalFloats(random_, shape().d_model, 1, 0.1f);
     final_norm_on_gpu_ = Upload(*stream_, final_norm_);
   }
 
   const MambaLayerShape& shape() const { return GetParam().shape; }
+  std::int32_t vocabulary() const { return GetParam().vocabulary; }
   std::int64_t layer_floats() const {
     return layers_[0].window_elements() + layers_[0].state_elements() + kGapFloats;
   }
@@ -210,7 +213,8 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
   void RunStep(std::int32_t rows);
   void ExpectHead(std::int32_t rows, const PackedLinear& head, const StepBuffers& buffers,
                   const std::vector<std::int32_t>& slot_index);
-  void RunPrompt(const std::vector<std::int64_t>& lengths);
+  void RunPrompt(const std::vector<std::int64_t>& lengths, bool prepares = false,
+                 std::vector<float>* bits = nullptr);
   std::vector<MambaLayerStepArgs> StackOf(float* pool, std::int32_t slots, const StepBuffers& buffers,
                                           const std::int32_t* slot_index, std::int32_t rows);
 
@@ -219,7 +223,7 @@ class MambaLayerTest : public testing::TestWithParam<Case> {
   std::unique_ptr<Stream> stream_;
   std::vector<GpuLayer> layers_;
   int pool_layers_ = kLayers;      // tensors of a slot; more layers than weights take those in turns
-  std::vector<float> table_;       // (kVocab, M): embedding and head
+  std::vector<float> table_;       // (V, M): embedding and head
   std::vector<float> final_norm_;  // (M)
   DeviceBuffer final_norm_on_gpu_;
 };
@@ -230,10 +234,10 @@ void MambaLayerTest::RunStep(std::int32_t rows) {
   std::vector<std::int32_t> slot_index = RandomSlots(random_, rows, slots);
   for (std::int32_t row = 3; row < rows; row += 5) slot_index[row] = kNoSlot;
   std::vector<std::uint32_t> tokens(rows);
-  for (std::uint32_t& token : tokens) token = random_() % kVocab;
+  for (std::uint32_t& token : tokens) token = random_() % vocabulary();
   const std::vector<float> before = NewPool(slots, slot_index);
   const PackedLinear head =
-      PackLinear(*device_, {.data = table_.data(), .rows = kVocab, .cols = M}, WeightPrecision::kBf16)
+      PackLinear(*device_, {.data = table_.data(), .rows = vocabulary(), .cols = M}, WeightPrecision::kBf16)
           .value();
   const StepWidths widths = {shape().d_model, shape().d_inner, shape().dt_bc_width()};
   const DeviceBuffer pool = UploadPool(before), ids = Upload(*stream_, tokens),
@@ -275,7 +279,7 @@ void MambaLayerTest::RunStep(std::int32_t rows) {
 // The logits of the residual rows, and nothing beside them.
 void MambaLayerTest::ExpectHead(std::int32_t rows, const PackedLinear& head, const StepBuffers& buffers,
                                 const std::vector<std::int32_t>& slot_index) {
-  const std::int64_t M = shape().d_model, stride = kVocab + 5;
+  const std::int64_t M = shape().d_model, stride = vocabulary() + 5;
   const std::vector<float> residual = Download(*stream_, buffers.residual, rows * M);
   const DeviceBuffer logits = Upload(*stream_, std::vector<float>((rows + 1) * stride, kNaN));
   ASSERT_TRUE(HeadRows(*stream_, head,
@@ -291,20 +295,22 @@ void MambaLayerTest::ExpectHead(std::int32_t rows, const PackedLinear& head, con
   Distance distance;
   size_t strays = 0;
   for (std::int32_t row = 0; row <= rows; ++row) {
-    for (std::int64_t v = row < rows ? kVocab : 0; v < stride; ++v) {
+    for (std::int64_t v = row < rows ? vocabulary() : 0; v < stride; ++v) {
       strays += !std::isnan(scores[row * stride + v]);
     }
     if (row == rows || slot_index[row] == kNoSlot) continue;
     const std::vector<double> hidden(residual.begin() + row * M, residual.begin() + (row + 1) * M);
-    const std::vector<double> want =
-        reference::NormedProduct(table_, final_norm_, 1e-5, MambaLayerPath::kStep, hidden);
-    for (std::int32_t v = 0; v < kVocab; ++v) distance.Add(scores[row * stride + v], want[v]);
+    const std::vector<double> want = reference::NormedProduct(table_, final_norm_, 1e-5, hidden);
+    for (std::int32_t v = 0; v < vocabulary(); ++v) distance.Add(scores[row * stride + v], want[v]);
   }
   EXPECT_EQ(strays, 0u) << "beside the rows of logits";
   EXPECT_LE(distance.Relative(), kOutputTolerance);
 }
 
-void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths) {
+// `bits`, if not null: the residual rows and the pool that it leaves. Where layers are prepared, these alone
+// are looked at.
+void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths, bool prepares,
+                               std::vector<float>* bits) {
   const std::int64_t M = shape().d_model;
   const auto chunks = static_cast<std::int64_t>(lengths.size());
   const auto slots = static_cast<std::int32_t>(chunks + 4);
@@ -336,20 +342,29 @@ void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths) {
   ASSERT_TRUE(PlacePromptTokens(*stream_, prompt, workspace.data()).ok());
   std::vector<double> want_pool(before.begin(), before.end());
   for (int layer = 0; layer < kLayers; ++layer) {
-    const absl::Status status = MambaLayerPrompt(*stream_, {.shape = shape(),
-                                                            .weights = layers_[layer].weights(),
-                                                            .norm_weight = layers_[layer].norm_weight(),
-                                                            .prompt = prompt,
-                                                            .residual = residual.as<float>(),
-                                                            .window = Window(pool.as<float>(), slots, layer),
-                                                            .state = State(pool.as<float>(), slots, layer),
-                                                            .workspace = workspace.data()});
+    const absl::Status status = MambaLayerPrompt(
+        *stream_,
+        {.shape = shape(),
+         .weights = layers_[layer].weights(),
+         .norm_weight = layers_[layer].norm_weight(),
+         .next_norm_weight = prepares && layer + 1 < kLayers ? layers_[layer + 1].norm_weight() : nullptr,
+         .prepared = prepares && layer > 0,
+         .prompt = prompt,
+         .residual = residual.as<float>(),
+         .window = Window(pool.as<float>(), slots, layer),
+         .state = State(pool.as<float>(), slots, layer),
+         .workspace = workspace.data()});
     ASSERT_TRUE(status.ok()) << status;
+    if (prepares) continue;  // the rows are elsewhere between layers
     const std::vector<float> after = Download(*stream_, residual.as<float>(), rows.size());
     ExpectLayer(MambaLayerPath::kPrompt, layer, token_slots, rows, after, &want_pool);
     rows = after;
   }
-  ExpectPool(before, DownloadPool(pool, before.size()), want_pool);
+  const std::vector<float> pool_after = DownloadPool(pool, before.size());
+  if (!prepares) ExpectPool(before, pool_after, want_pool);
+  if (bits == nullptr) return;
+  *bits = Download(*stream_, residual.as<float>(), rows.size());
+  bits->insert(bits->end(), pool_after.begin(), pool_after.end());
 }
 
 TEST_P(MambaLayerTest, ADecodeStepOfFewRowsIsThatOfTheReferenceAndWritesNothingElse) {
@@ -393,7 +408,7 @@ TEST_P(MambaLayerTest, AStackGivesTheBitsOfItsLayers) {
   const std::int64_t M = shape().d_model;
   const StepWidths widths = {shape().d_model, shape().d_inner, shape().dt_bc_width()};
   const PackedLinear head =
-      PackLinear(*device_, {.data = table_.data(), .rows = kVocab, .cols = M}, WeightPrecision::kBf16)
+      PackLinear(*device_, {.data = table_.data(), .rows = vocabulary(), .cols = M}, WeightPrecision::kBf16)
           .value();
   for (const int layers : {3, 5, 7}) {
     pool_layers_ = layers;
@@ -420,7 +435,7 @@ TEST_P(MambaLayerTest, AStackGivesTheBitsOfItsLayers) {
       SCOPED_TRACE(testing::PrintToString(layers) + " layers, slots " + testing::PrintToString(slot_index));
       const auto rows = static_cast<std::int32_t>(slot_index.size());
       std::vector<std::uint32_t> tokens(rows);
-      for (std::uint32_t& token : tokens) token = random_() % kVocab;
+      for (std::uint32_t& token : tokens) token = random_() % vocabulary();
       const DeviceBuffer ids = Upload(*stream_, tokens), index = Upload(*stream_, slot_index);
       for (int way = 0; way < 2; ++way) {
         ASSERT_TRUE(EmbedStep(*stream_, Embedding::Tied(head),
@@ -484,6 +499,21 @@ TEST_P(MambaLayerTest, APromptPassIsThatOfTheReferenceAndWritesNothingElse) {
        {std::vector<std::int64_t>{1}, {70}, {3, 0, 41, 1, 17}, {64, 5, 128, 33}}) {
     SCOPED_TRACE(testing::PrintToString(lengths));
     RunPrompt(lengths);
+  }
+}
+
+// Passes are cut between layers where streams would wait for them.
+TEST_P(MambaLayerTest, AnotherLayersPreparationForTheNormChangesNoBit) {
+  for (const std::vector<std::int64_t>& lengths : {std::vector<std::int64_t>{1}, {3, 0, 41, 5, 300}}) {
+    SCOPED_TRACE(testing::PrintToString(lengths));
+    const auto random = random_;
+    std::vector<float> prepared, alone;
+    RunPrompt(lengths, true, &prepared);
+    random_ = random;
+    RunPrompt(lengths, false, &alone);
+    ASSERT_EQ(prepared.size(), alone.size());
+    ASSERT_FALSE(alone.empty());
+    EXPECT_EQ(std::memcmp(prepared.data(), alone.data(), alone.size() * sizeof(float)), 0);
   }
 }
 

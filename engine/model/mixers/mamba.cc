@@ -374,6 +374,8 @@ absl::Status Mamba::FusedPrompt(const FusedPromptCall& call) {
                                                   .weights = LayerWeights(),
                                                   .norm_weight = call.norm_weight,
                                                   .norm_eps = call.norm_epsilon,
+                                                  .next_norm_weight = call.next_norm_weight,
+                                                  .prepared = !call.first,
                                                   .prompt = prompt,
                                                   .residual = call.residual,
                                                   .window = call.state[0],
