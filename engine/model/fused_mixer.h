@@ -31,7 +31,8 @@ struct FusedBlockStep {
   kernels::SlotView last_hidden;             // (M) per slot: the last block's; base null in the others
 };
 
-// Packed prompt tokens through a block.
+// Packed prompt tokens through a block. There may be more tokens than the last offset says, without a bit's
+// difference, and a call may be recorded and run again when the tables say something else.
 struct FusedPromptCall {
   kernels::Stream* stream = nullptr;
   float* residual = nullptr;  // (T, M): read by the first block, updated by the last

@@ -9,6 +9,13 @@
 #include "kernels/mamba_layer/mamba_layer.h"
 
 namespace mambad {
+namespace {
+
+// Of tokens. The kernels' tiles hold 32, 64, or times 128, so a prompt runs about as long in its bucket as
+// alone. In longer ones the kernels take longer than their launches.
+constexpr int64_t kPromptBuckets[] = {32, 64, 128, 256, 384, 512};
+
+}  // namespace
 
 bool FusedStack::OfferedBy(std::span<Block> blocks) {
   return std::ranges::all_of(blocks, [](Block& block) { return block.fused() != nullptr; });
@@ -21,7 +28,8 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
                                                                int64_t last_hidden_offset) {
   if (!OfferedBy(blocks)) return nullptr;
   const int64_t rows_max = std::min<int64_t>(limits.decode_rows, kernels::kMaxStepRows);
-  std::unique_ptr<FusedStack> stack(new FusedStack(blocks, embedding, head, rows_max, last_hidden_offset));
+  std::unique_ptr<FusedStack> stack(
+      new FusedStack(blocks, embedding, head, rows_max, limits.prompt_tokens, last_hidden_offset));
   FusedMixer& mixer = *blocks.front().fused();
   const kernels::StepWidths widths = mixer.FusedWidths();
   const int32_t bucket = kernels::StepBucket(static_cast<int32_t>(rows_max));
@@ -34,34 +42,60 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
   return stack;
 }
 
-absl::Status FusedStack::Prepare(kernels::Stream& stream, StepFeed& feed, const StateView& state) {
-  if (recorded_for_ != state) graphs_.clear();
-  recorded_for_ = {};
-  MAMBAD_RETURN_IF_ERROR(kernels::ClearHanded(stream, buffers_));
-  for (int32_t rows = 1; rows <= rows_max_; rows = kernels::StepBucket(rows) + 1) {
-    const int32_t bucket = kernels::StepBucket(rows);
-    if (graphs_.contains(bucket)) continue;
-    MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, feed, bucket, state));
-    MAMBAD_RETURN_IF_ERROR(feed.Enqueue(stream, Batch(), bucket));
-    MAMBAD_RETURN_IF_ERROR(stream.Replay(graph));
-    MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
-    graphs_.insert_or_assign(bucket, std::move(graph));
+absl::Status FusedStack::Prepare(kernels::Stream& stream, StepFeed& feed, const PromptPlace& prompt,
+                                 const StateView& state) {
+  if (recorded_for_ != state) {
+    step_graphs_.clear();
+    prompt_graphs_.clear();
   }
+  recorded_for_ = {};
+  MAMBAD_RETURN_IF_ERROR(PrepareSteps(stream, feed, state));
+  MAMBAD_RETURN_IF_ERROR(PreparePrompts(stream, prompt, state));
   recorded_for_ = state;
   return absl::OkStatus();
 }
 
-absl::StatusOr<kernels::Graph> FusedStack::Record(kernels::Stream& stream, const StepFeed& feed,
-                                                  int32_t bucket, const StateView& state) {
+absl::Status FusedStack::PrepareSteps(kernels::Stream& stream, StepFeed& feed, const StateView& state) {
+  MAMBAD_RETURN_IF_ERROR(kernels::ClearHanded(stream, buffers_));
+  for (int32_t rows = 1; rows <= rows_max_; rows = kernels::StepBucket(rows) + 1) {
+    const int32_t bucket = kernels::StepBucket(rows);
+    if (step_graphs_.contains(bucket)) continue;
+    MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph,
+                            Record(stream, [&] { return EnqueueStep(stream, feed, bucket, state); }));
+    MAMBAD_RETURN_IF_ERROR(feed.Enqueue(stream, Batch(), bucket));
+    MAMBAD_RETURN_IF_ERROR(stream.Replay(graph));
+    MAMBAD_RETURN_IF_ERROR(stream.Synchronize());
+    step_graphs_.insert_or_assign(bucket, std::move(graph));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FusedStack::PreparePrompts(kernels::Stream& stream, const PromptPlace& prompt,
+                                        const StateView& state) {
+  prompt_place_ = prompt;
+  PromptPlace alone = prompt;
+  alone.chunks.chunks = 1;
+  for (const int64_t tokens : kPromptBuckets) {
+    if (tokens > prompt_tokens_max_ || prompt_graphs_.contains(tokens)) continue;
+    MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, [&] {
+                              return EnqueuePrompt(stream, alone, tokens, state, 0, blocks_.size());
+                            }));
+    prompt_graphs_.insert_or_assign(tokens, std::move(graph));
+  }
+  return stream.Synchronize();
+}
+
+absl::StatusOr<kernels::Graph> FusedStack::Record(kernels::Stream& stream,
+                                                  absl::FunctionRef<absl::Status()> enqueue) {
   MAMBAD_RETURN_IF_ERROR(stream.BeginRecording());
-  const absl::Status enqueued = EnqueueStep(stream, feed, bucket, state);
+  const absl::Status enqueued = enqueue();
   absl::StatusOr<kernels::Graph> graph = stream.EndRecording();
   return enqueued.ok() ? std::move(graph) : absl::StatusOr<kernels::Graph>(enqueued);
 }
 
 absl::Status FusedStack::Decode(kernels::Stream& stream, int64_t rows, const StateView& state) {
   MAMBAD_CHECK(rows <= rows_max_ && prepared_for(state));
-  return stream.Replay(graphs_.at(kernels::StepBucket(static_cast<int32_t>(rows))));
+  return stream.Replay(step_graphs_.at(kernels::StepBucket(static_cast<int32_t>(rows))));
 }
 
 absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const StepFeed& feed, int32_t bucket,
@@ -91,13 +125,30 @@ absl::Status FusedStack::EnqueueStep(kernels::Stream& stream, const StepFeed& fe
   return head_.StepLogits(stream, buffers_, bucket);
 }
 
-absl::Status FusedStack::Prompt(kernels::Stream& stream, const MixerChunks& chunks, int64_t tokens,
-                                float* residual, const StateView& state, size_t first, size_t last) {
+const kernels::Graph* FusedStack::PromptGraph(int64_t chunks, int64_t tokens, const StateView& state,
+                                              size_t first, size_t last) const {
+  if (chunks != 1 || first != 0 || last != blocks_.size() || !prepared_for(state)) return nullptr;
+  const auto graph = prompt_graphs_.lower_bound(tokens);
+  return graph == prompt_graphs_.end() ? nullptr : &graph->second;
+}
+
+absl::Status FusedStack::Prompt(kernels::Stream& stream, const PromptPlace& prompt, int64_t tokens,
+                                const StateView& state, size_t first, size_t last) {
+  const kernels::Graph* const graph = PromptGraph(prompt.chunks.chunks, tokens, state, first, last);
+  if (graph == nullptr) return EnqueuePrompt(stream, prompt, tokens, state, first, last);
+  MAMBAD_CHECK(prompt.residual == prompt_place_.residual &&
+               prompt.chunks.offsets == prompt_place_.chunks.offsets);
+  ++prompt_replays_;
+  return stream.Replay(*graph);  // its tokens behind the chunk are nobody's
+}
+
+absl::Status FusedStack::EnqueuePrompt(kernels::Stream& stream, const PromptPlace& prompt, int64_t tokens,
+                                       const StateView& state, size_t first, size_t last) {
   FusedPromptCall call;
   call.stream = &stream;
-  call.residual = residual;
+  call.residual = prompt.residual;
   call.tokens = tokens;
-  call.chunks = chunks;
+  call.chunks = prompt.chunks;
   call.workspace = prompt_memory_.data();
   for (size_t layer = first; layer < last; ++layer) {
     call.first = layer == first;

@@ -380,7 +380,7 @@ BlockCall MixerModel::CallFor(float* residual, int64_t rows, const StateView& st
 absl::Status MixerModel::Prepare(const StateView& state) {
   if (fused_ == nullptr) return absl::OkStatus();
   MAMBAD_CHECK(static_cast<uint32_t>(state.slots) <= kStateSlotsMax);
-  return fused_->Prepare(*stream_, feed_, state);
+  return fused_->Prepare(*stream_, feed_, {PackedChunks(0), prompt_residual_}, state);
 }
 
 absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
@@ -411,6 +411,10 @@ absl::Status MixerModel::SaveHidden(const kernels::RowTable& from, const int32_t
                                       .width = info_.d_model});
 }
 
+MixerChunks MixerModel::PackedChunks(int64_t chunks) const {
+  return {chunks, tables_.chunk_offsets(), tables_.chunk_slots(), tables_.wide_slots()};
+}
+
 absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateView& state, Parts range) {
   if (range.first == 0) {
     MAMBAD_RETURN_IF_ERROR(kernels::EmbeddingLookup(
@@ -418,11 +422,11 @@ absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateV
         {.ids = tables_.prompt_tokens(), .out = prompt_residual_, .ldo = info_.d_model, .rows = tokens}));
     MAMBAD_RETURN_IF_ERROR(WidenBegun(state, chunks));
   }
-  const MixerChunks packed{chunks, tables_.chunk_offsets(), tables_.chunk_slots(), tables_.wide_slots()};
+  const MixerChunks packed = PackedChunks(chunks);
   const uint32_t end = std::min(range.last, layers());
   if (fused_ != nullptr) {
     MAMBAD_RETURN_IF_ERROR(
-        fused_->Prompt(*stream_, packed, tokens, prompt_residual_, state, range.first, end));
+        fused_->Prompt(*stream_, {packed, prompt_residual_}, tokens, state, range.first, end));
   } else {
     const BlockCall call = CallFor(prompt_residual_, tokens, state);
     for (uint32_t layer = range.first; layer < end; ++layer)

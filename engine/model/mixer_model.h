@@ -77,6 +77,9 @@ class MixerModel : public Model {
   // Empty when a GPU's fused path serves the model, else why the general one does.
   std::string_view why_not_fused() const { return blocks_.front().mixer().why_not_fused(); }
 
+  // Prompt passes whose blocks were launched as a whole, so far (FusedStack).
+  int64_t prompt_replays() const { return fused_ != nullptr ? fused_->prompt_replays() : 0; }
+
   // Every logits row of the following Forwards, for tests.
   void ObserveLogits(LogitsObserver observer) { head_->Observe(std::move(observer)); }
 
@@ -110,6 +113,7 @@ class MixerModel : public Model {
   absl::Status RunDecode(const Batch& batch, const StateView& state);
   const float* DecodeResidual() const { return fused_ != nullptr ? fused_->residual() : residual_; }
   absl::Status RunPrefill(int64_t tokens, int64_t chunks, const StateView& state, Parts range);
+  MixerChunks PackedChunks(int64_t chunks) const;  // as the tables have them
   // Of a narrow state: rows of the batch consume tokens (offsets; null: one each), prompts begin and end.
   absl::Status AdvanceKeys(const StateView& state, const int32_t* slots, const int64_t* offsets,
                            int64_t rows);

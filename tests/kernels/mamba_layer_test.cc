@@ -317,7 +317,7 @@ void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths, bool pr
   std::vector<std::int32_t> slot_index = RandomSlots(random_, chunks, slots);
   if (chunks > 3) slot_index[3] = kNoSlot;
   const std::vector<float> before = NewPool(slots, slot_index);
-  // Chunks without a slot and what lies behind the tokens are NaN.
+  // Chunks without a slot and what lies behind the last one are NaN.
   std::vector<std::int64_t> offsets = {0};
   std::vector<std::int32_t> token_slots;
   std::vector<float> rows;
@@ -328,8 +328,9 @@ void MambaLayerTest::RunPrompt(const std::vector<std::int64_t>& lengths, bool pr
     rows.insert(rows.end(), values.begin(), values.end());
     if (slot_index[chunk] == kNoSlot) std::fill(rows.end() - lengths[chunk] * M, rows.end(), kNaN);
   }
-  rows.insert(rows.end(), 512, kNaN);
-  const std::int64_t tokens = offsets.back();
+  constexpr std::int64_t kNobodys = 9;  // tokens behind the last chunk
+  rows.insert(rows.end(), kNobodys * M + 512, kNaN);
+  const std::int64_t tokens = offsets.back() + kNobodys;
   const DeviceBuffer pool = UploadPool(before), residual = Upload(*stream_, rows),
                      ends = Upload(*stream_, offsets), index = Upload(*stream_, slot_index),
                      workspace =
