@@ -2,9 +2,8 @@
 //
 //   decode   one recorded graph per bucket of rows: embedding, every block, head. A batch is filled up to its
 //            bucket with rows of kNoSlot; a session that joins or leaves changes entries of the feed alone.
-//   prompts  a short one alone: one recorded graph per bucket of tokens, since its kernels would take longer
-//   to
-//            launch than to run; others block by block
+//   prompts  a short one alone: one recorded graph per bucket of tokens, since to launch its kernels would take
+//            longer than to run them; others block by block
 //
 // Threads: one at a time. Errors: Internal when the device failed.
 #ifndef MAMBAD_ENGINE_MODEL_FUSED_STACK_H_
