@@ -21,15 +21,13 @@ bool FusedStack::OfferedBy(std::span<Block> blocks) {
   return std::ranges::all_of(blocks, [](Block& block) { return block.fused() != nullptr; });
 }
 
-absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& device,
-                                                               std::span<Block> blocks,
-                                                               const kernels::Embedding& embedding,
-                                                               Head& head, const ForwardLimits& limits,
-                                                               int64_t last_hidden_offset) {
+absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(
+    kernels::Device& device, std::span<Block> blocks, const kernels::Embedding& embedding, Head& head,
+    const ForwardLimits& limits, const PromptPlace& prompt, int64_t last_hidden_offset) {
   if (!OfferedBy(blocks)) return nullptr;
   const int64_t rows_max = std::min<int64_t>(limits.decode_rows, kernels::kMaxStepRows);
   std::unique_ptr<FusedStack> stack(
-      new FusedStack(blocks, embedding, head, rows_max, limits.prompt_tokens, last_hidden_offset));
+      new FusedStack(blocks, embedding, head, rows_max, limits.prompt_tokens, prompt, last_hidden_offset));
   FusedMixer& mixer = *blocks.front().fused();
   const kernels::StepWidths widths = mixer.FusedWidths();
   const int32_t bucket = kernels::StepBucket(static_cast<int32_t>(rows_max));
@@ -42,15 +40,14 @@ absl::StatusOr<std::unique_ptr<FusedStack>> FusedStack::Create(kernels::Device& 
   return stack;
 }
 
-absl::Status FusedStack::Prepare(kernels::Stream& stream, StepFeed& feed, const PromptPlace& prompt,
-                                 const StateView& state) {
+absl::Status FusedStack::Prepare(kernels::Stream& stream, StepFeed& feed, const StateView& state) {
   if (recorded_for_ != state) {
     step_graphs_.clear();
     prompt_graphs_.clear();
   }
   recorded_for_ = {};
   MAMBAD_RETURN_IF_ERROR(PrepareSteps(stream, feed, state));
-  MAMBAD_RETURN_IF_ERROR(PreparePrompts(stream, prompt, state));
+  MAMBAD_RETURN_IF_ERROR(PreparePrompts(stream, state));
   recorded_for_ = state;
   return absl::OkStatus();
 }
@@ -70,15 +67,11 @@ absl::Status FusedStack::PrepareSteps(kernels::Stream& stream, StepFeed& feed, c
   return absl::OkStatus();
 }
 
-absl::Status FusedStack::PreparePrompts(kernels::Stream& stream, const PromptPlace& prompt,
-                                        const StateView& state) {
-  prompt_place_ = prompt;
-  PromptPlace alone = prompt;
-  alone.chunks.chunks = 1;
+absl::Status FusedStack::PreparePrompts(kernels::Stream& stream, const StateView& state) {
   for (const int64_t tokens : kPromptBuckets) {
     if (tokens > prompt_tokens_max_ || prompt_graphs_.contains(tokens)) continue;
     MAMBAD_ASSIGN_OR_RETURN(kernels::Graph graph, Record(stream, [&] {
-                              return EnqueuePrompt(stream, alone, tokens, state, 0, blocks_.size());
+                              return EnqueuePrompt(stream, 1, tokens, state, 0, blocks_.size());
                             }));
     prompt_graphs_.insert_or_assign(tokens, std::move(graph));
   }
@@ -132,23 +125,22 @@ const kernels::Graph* FusedStack::PromptGraph(int64_t chunks, int64_t tokens, co
   return graph == prompt_graphs_.end() ? nullptr : &graph->second;
 }
 
-absl::Status FusedStack::Prompt(kernels::Stream& stream, const PromptPlace& prompt, int64_t tokens,
+absl::Status FusedStack::Prompt(kernels::Stream& stream, int64_t chunks, int64_t tokens,
                                 const StateView& state, size_t first, size_t last) {
-  const kernels::Graph* const graph = PromptGraph(prompt.chunks.chunks, tokens, state, first, last);
-  if (graph == nullptr) return EnqueuePrompt(stream, prompt, tokens, state, first, last);
-  MAMBAD_CHECK(prompt.residual == prompt_place_.residual &&
-               prompt.chunks.offsets == prompt_place_.chunks.offsets);
+  const kernels::Graph* const graph = PromptGraph(chunks, tokens, state, first, last);
+  if (graph == nullptr) return EnqueuePrompt(stream, chunks, tokens, state, first, last);
   ++prompt_replays_;
   return stream.Replay(*graph);  // its tokens behind the chunk are nobody's
 }
 
-absl::Status FusedStack::EnqueuePrompt(kernels::Stream& stream, const PromptPlace& prompt, int64_t tokens,
+absl::Status FusedStack::EnqueuePrompt(kernels::Stream& stream, int64_t chunks, int64_t tokens,
                                        const StateView& state, size_t first, size_t last) {
   FusedPromptCall call;
   call.stream = &stream;
-  call.residual = prompt.residual;
+  call.residual = prompt_.residual;
   call.tokens = tokens;
-  call.chunks = prompt.chunks;
+  call.chunks = prompt_.chunks;
+  call.chunks.chunks = chunks;
   call.workspace = prompt_memory_.data();
   for (size_t layer = first; layer < last; ++layer) {
     call.first = layer == first;

@@ -172,6 +172,7 @@ absl::Status MixerModel::AllocateWorkspace() {
   mixer_workspace_ = head_hidden_ + task_floats;
   MAMBAD_ASSIGN_OR_RETURN(tables_, BatchTables::Create(*device_, limits_, state_layout_.narrow()));
   MAMBAD_ASSIGN_OR_RETURN(fused_, FusedStack::Create(*device_, blocks_, embedding_, *head_, limits_,
+                                                     {PackedChunks(0), prompt_residual_},
                                                      static_cast<int64_t>(state_layout_.last_hidden_offset)));
   if (fused_ != nullptr) {
     MAMBAD_RETURN_IF_ERROR(head_->Fuse(*device_));
@@ -380,7 +381,7 @@ BlockCall MixerModel::CallFor(float* residual, int64_t rows, const StateView& st
 absl::Status MixerModel::Prepare(const StateView& state) {
   if (fused_ == nullptr) return absl::OkStatus();
   MAMBAD_CHECK(static_cast<uint32_t>(state.slots) <= kStateSlotsMax);
-  return fused_->Prepare(*stream_, feed_, {PackedChunks(0), prompt_residual_}, state);
+  return fused_->Prepare(*stream_, feed_, state);
 }
 
 absl::Status MixerModel::RunDecode(const Batch& batch, const StateView& state) {
@@ -422,12 +423,11 @@ absl::Status MixerModel::RunPrefill(int64_t tokens, int64_t chunks, const StateV
         {.ids = tables_.prompt_tokens(), .out = prompt_residual_, .ldo = info_.d_model, .rows = tokens}));
     MAMBAD_RETURN_IF_ERROR(WidenBegun(state, chunks));
   }
-  const MixerChunks packed = PackedChunks(chunks);
   const uint32_t end = std::min(range.last, layers());
   if (fused_ != nullptr) {
-    MAMBAD_RETURN_IF_ERROR(
-        fused_->Prompt(*stream_, {packed, prompt_residual_}, tokens, state, range.first, end));
+    MAMBAD_RETURN_IF_ERROR(fused_->Prompt(*stream_, chunks, tokens, state, range.first, end));
   } else {
+    const MixerChunks packed = PackedChunks(chunks);
     const BlockCall call = CallFor(prompt_residual_, tokens, state);
     for (uint32_t layer = range.first; layer < end; ++layer)
       MAMBAD_RETURN_IF_ERROR(blocks_[layer].Prefill(call, packed));
