@@ -22,13 +22,14 @@ check() {
 
 failed=0
 for tool in "$@"; do
-  layers='*biases:*falcon:*n32k2'
+  layers='*biases:*falcon:*n32k2:*rowstackk1'
   [ "$tool" != memcheck ] || layers="$layers:*groups"
   [ "$tool" != memcheck ] || layers="$layers:*Long*slabs"
   if [ "$tool" = racecheck ]; then
     # A long prompt's scan has turns, whose flags racecheck takes for hazards. A stack takes half a minute.
     layers="$layers:-*Long*:*AStack*"
     check racecheck mamba_layer_test '*AStack*biases'
+    check racecheck mamba_layer_test '*AStack*rowstackk1'
   fi
   check "$tool" mamba_layer_test "$layers"
   # Their memory is pinned on the host, which initcheck does not watch.

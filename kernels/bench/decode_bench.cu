@@ -299,7 +299,7 @@ int Main(int argc, char** argv) {
     Check({"odd", {100, 200, 16, 4, 7}, 1, 100});
   } else if (what == "bits") {
     for (const bool narrow : {false, true}) {
-      Bits(Find("130m"), 2, narrow);
+      Bits(Find("130m"), 3, narrow);
       Bits(Find("1.4b"), 3, narrow);
       Bits(Find("2.8b"), 3, narrow);
       Bits(Find("7b"), 3, narrow);

@@ -2,6 +2,7 @@
 
 #include "kernels/mamba_layer/launch.cuh"
 #include "kernels/mamba_layer/mamba_stack_step.h"
+#include "kernels/mamba_layer/row_stack.cuh"
 #include "kernels/mamba_layer/stack_plan.h"
 #include "kernels/mamba_layer/stack_step.cuh"
 #include "kernels/mamba_layer/x_proj_fold.h"
@@ -55,7 +56,8 @@ StackArgs ArgsOf(std::span<const MambaLayerStepArgs> layers, int blocks) {
                     .x = {handed.x, kRows * shape.d_inner},
                     .gate = {handed.gate, kRows * shape.d_inner},
                     .y = {handed.y, kRows * shape.d_inner},
-                    .dt_bc = {handed.dt_bc, kRows * shape.dt_bc_width()}};
+                    .dt_bc = {handed.dt_bc, kRows * shape.dt_bc_width()},
+                    .folded = {handed.folded, static_cast<int>(FoldFloats(shape.d_inner))}};
   for (const StackProduct product : {kInProj, kXProj, kOutProj})
     args.x_bytes = std::max(args.x_bytes, args.plans.of[product].segment_chunks * kChunkK * first.rows * 2);
   for (std::size_t i = 0; i < layers.size(); ++i) args.layer[i] = LayerOf(layers[i]);
@@ -72,21 +74,28 @@ bool Alike(const MambaLayerStepArgs& a, const MambaLayerStepArgs& b) {
          a.buffers.residual == b.buffers.residual && alike(a.window, b.window) && alike(a.state, b.state);
 }
 
-// What the kernel cannot do, whatever its shared memory; or does slower.
-const char* WhyNot(std::span<const MambaLayerStepArgs> layers, int blocks) {
+// What neither kernel can do.
+const char* WhyNotEither(std::span<const MambaLayerStepArgs> layers) {
   // The last layer's place is cleared in the first, which must lie two before.
   if (layers.size() < 3 || layers.size() > kMostStackLayers) return "not 3 to 64 layers";
   const MambaLayerStepArgs& first = layers.front();
-  const MambaLayerWeights& weights = first.weights;
   if (first.rows > kMostStackRows) return "too many rows";
   if (first.state.dtype != DType::kF32) return "the state is not fp32";
   if (first.shape.d_state != kStackStateSize) return "d_state is not 16";
-  if (first.shape.dt_bc_width() > kMostDtBcWidth) return "dt, B and C are too wide";
-  // Their order of sums is another.
-  if (FoldsXProj(weights.in_proj, weights.x_proj)) return "x_proj is folded into in_proj";
   for (const MambaLayerStepArgs& layer : layers) {
     if (!Alike(layer, first)) return "the layers differ";
   }
+  return nullptr;
+}
+
+// What StepStack cannot do, whatever its shared memory; or does slower.
+const char* WhyNotStack(std::span<const MambaLayerStepArgs> layers, int blocks) {
+  if (const char* why_not = WhyNotEither(layers)) return why_not;
+  const MambaLayerStepArgs& first = layers.front();
+  const MambaLayerWeights& weights = first.weights;
+  if (first.shape.dt_bc_width() > kMostDtBcWidth) return "dt, B and C are too wide";
+  // Their order of sums is another.
+  if (FoldsXProj(weights.in_proj, weights.x_proj)) return "x_proj is folded into in_proj";
   if (first.rows == 2 && PlanStack(weights, blocks).of[kInProj].units < blocks)
     return "layers of two rows are faster";
   return nullptr;
@@ -125,13 +134,47 @@ bool WithKernel(const StackArgs& args, const Use& use) {
   return args.rows == 1 ? WithStages<1>(args, use) : WithStages<2>(args, use);
 }
 
+int RowStackBlocks(const MambaLayerShape& shape) {
+  using Shape = RowStackShape;
+  return Shape::InBlocks(shape.d_inner) + Shape::StateBlocks(shape.d_inner) + Shape::OutBlocks(shape.d_model);
+}
+
+// What StepRowStack cannot do.
+const char* WhyNotRowStack(std::span<const MambaLayerStepArgs> layers, int blocks) {
+  using Shape = RowStackShape;
+  if (const char* why_not = WhyNotEither(layers)) return why_not;
+  const MambaLayerStepArgs& first = layers.front();
+  const MambaLayerShape& shape = first.shape;
+  const PackedWeight& in_proj = first.weights.in_proj;
+  const PackedWeight& out_proj = first.weights.out_proj;
+  if (first.rows != 1) return "more than a row";
+  if (shape.dt_bc_eps >= 0.0f) return "dt, B and C are normed";
+  if (!FoldsXProj(in_proj, first.weights.x_proj)) return "x_proj is not folded into in_proj";
+  if (shape.dt_rank > kChunkK) return "dt_rank is above 64";
+  if (std::max(in_proj.segment_chunks(), out_proj.segment_chunks()) > Shape::kHeldChunks)
+    return "a segment is too long for registers";
+  if (shape.d_model % Shape::kRows != 0 || shape.d_inner % Shape::kStateChannels != 0)
+    return "d_model or d_inner does not fill blocks";
+  return RowStackBlocks(shape) > blocks ? "the device has too few multiprocessors" : nullptr;
+}
+
+const char* LaunchRowStack(void* stream, std::span<const MambaLayerStepArgs> layers, int blocks) {
+  return Launch(stream, StepRowStack,
+                {.grid = dim3(RowStackBlocks(layers.front().shape)),
+                 .threads = RowStackShape::kThreads,
+                 .shared_bytes = RowStackShape::SharedBytes(static_cast<int>(layers.size())),
+                 .at_once = true},
+                ArgsOf(layers, blocks));
+}
+
 constexpr char kNoRoom[] = "too little shared memory";
 
 }  // namespace
 
 const char* WhyNotMambaStack(std::span<const MambaLayerStepArgs> layers) {
   const int blocks = DeviceAttribute(cudaDevAttrMultiProcessorCount);
-  if (const char* why_not = WhyNot(layers, blocks)) return why_not;
+  if (WhyNotRowStack(layers, blocks) == nullptr) return nullptr;
+  if (const char* why_not = WhyNotStack(layers, blocks)) return why_not;
   return WithKernel(ArgsOf(layers, blocks), [&]<int, int>(int) {}) ? nullptr : kNoRoom;
 }
 
@@ -140,7 +183,8 @@ const char* MambaStackStep(void* stream, std::span<const MambaLayerStepArgs> lay
     if (const char* why_not = WhyNotMambaLayerStep(layer)) return why_not;
   }
   const int blocks = DeviceAttribute(cudaDevAttrMultiProcessorCount);
-  if (WhyNot(layers, blocks) == nullptr) {
+  if (WhyNotRowStack(layers, blocks) == nullptr) return LaunchRowStack(stream, layers, blocks);
+  if (WhyNotStack(layers, blocks) == nullptr) {
     const StackArgs args = ArgsOf(layers, blocks);
     const char* error = nullptr;
     const bool launched = WithKernel(args, [&]<int kHeight, int kStages>(int bytes) {

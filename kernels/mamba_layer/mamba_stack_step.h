@@ -1,9 +1,10 @@
 // One decode step of all layers of a model on a Hopper GPU, with the bits of MambaLayerStep for each. A row,
-// or two, of large layers go through one kernel, whose blocks keep their multiprocessors, hand each other
-// what they find through L2 and never stop reading weights; all else layer by layer.
+// or two, of large layers go through one kernel (stack_step.cuh), whose blocks keep their multiprocessors,
+// hand each other what they find through L2 and never stop reading weights. A row of small layers goes
+// through another (row_stack.cuh), made for the shortest way from part to part. All else goes layer by layer.
 //
-// That kernel needs all multiprocessors of the device at once: where another process keeps some of them for
-// good (under MPS), it ends in an error after some ten seconds.
+// Those kernels need all multiprocessors of the device at once: where another process keeps some of them for
+// good (under MPS), they end in an error after some ten seconds.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_STACK_STEP_H_
 #define MAMBAD_KERNELS_MAMBA_LAYER_MAMBA_STACK_STEP_H_
 
@@ -19,9 +20,13 @@ namespace mambad::kernels {
 // without a slot; x, gate, dt_bc and y may not have been used.
 const char* MambaStackStep(void* stream, std::span<const MambaLayerStepArgs> layers);
 
-// Null when the step above is one kernel, else why not: it takes up to 2 rows, fp32 states, N = 16, R + 2 N
-// up to 288, 3 to 64 layers, and inputs of the products that leave room for its rings (7b: one row); x_proj's
-// sums must not be folded into in_proj; and of two rows in_proj must occupy all blocks, or layers are faster.
+// Null when the step above is one kernel, else why not. Both take fp32 states, N = 16 and 3 to 64 layers.
+//   large layers   up to 2 rows, R + 2 N up to 288, and inputs of the products that leave room for the rings
+//                  (7b: one row); x_proj's sums must not be folded into in_proj; and of two rows in_proj must
+//                  occupy all blocks, or layers are faster
+//   small layers   1 row, x_proj's sums folded, no norms on dt, B and C, R up to 64, segments of K of up to
+//                  192, M a multiple of 32 and D of 128, and a multiprocessor for each of
+//                  D / 16 + D / 128 + M / 32 blocks (130m: 132)
 const char* WhyNotMambaStack(std::span<const MambaLayerStepArgs> layers);
 
 }  // namespace mambad::kernels

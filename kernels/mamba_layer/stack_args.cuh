@@ -90,7 +90,28 @@ struct StackArgs {
   Places<float> handed_square_sums;
   Places<std::uint16_t> x, gate, y;  // (rows, D)
   Places<float> dt_bc;               // (rows, R + 2 N)
+  Places<float> folded;              // (FoldFloats): one row's, in place of dt_bc (row_stack.cuh)
   StackLayer layer[kMostStackLayers];
+};
+
+// A layer and the places that it hands over in.
+class LayersInTurn {
+ protected:
+  template <class Layer>
+  __device__ __forceinline__ void ForEachLayer(int layers, const Layer& enter) {
+#pragma unroll 1
+    for (layer_ = 0; layer_ < layers; ++layer_) {
+      before_ = layer_ == 0 ? kHandedPlaces : place_;
+      turn_ = next_;
+      next_ = turn_ + 1 == kHandedPlaces ? 0 : turn_ + 1;
+      place_ = layer_ + 1 == layers ? kHandedPlaces : turn_;
+      enter();
+    }
+  }
+
+  int layer_ = 0;
+  int turn_ = 0, next_ = 0;     // places of u: this layer's and the next one's
+  int place_ = 0, before_ = 0;  // of all else: this layer's and that of the layer before
 };
 
 }  // namespace mambad::kernels

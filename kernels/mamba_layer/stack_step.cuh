@@ -23,6 +23,7 @@
 #include "kernels/mamba_layer/narrow_product.cuh"
 #include "kernels/mamba_layer/product_outputs.cuh"
 #include "kernels/mamba_layer/stack_args.cuh"
+#include "kernels/mamba_layer/stack_channels.cuh"
 #include "kernels/mamba_layer/state_row.cuh"
 #include "kernels/mamba_layer/weight_rings.cuh"
 
@@ -49,10 +50,11 @@ struct StackShape {
 
 // What the warps that multiply do.
 template <int kHeight, class Rings>
-class StackBlock {
+class StackBlock : private LayersInTurn {
  public:
   using Shape = StackShape<kHeight>;
   static constexpr int kN = kStackStateSize, kPerLane = kN / 4;
+  static constexpr int kNextChannel = kHeight * kCore;  // channel c + 8 is a core matrix on
 
   struct Static {
     WarpPart parts[Shape::kWarps][kStackProducts];
@@ -80,17 +82,12 @@ class StackBlock {
   }
 
   __device__ __forceinline__ void Run() {
-#pragma unroll 1
-    for (layer_ = 0; layer_ < args_.layers; ++layer_) {
-      before_ = layer_ == 0 ? kHandedPlaces : place_;
-      turn_ = next_;
-      next_ = turn_ + 1 == kHandedPlaces ? 0 : turn_ + 1;
-      place_ = layer_ + 1 == args_.layers ? kHandedPlaces : turn_;
+    ForEachLayer(args_.layers, [&] {
       InProj();
       XProj();
       States();
       OutProj();
-    }
+    });
   }
 
  private:
@@ -323,14 +320,6 @@ class StackBlock {
     }
   }
 
-  // A warp steps 16 channels of one row: lane l has channels l / 4 and l / 4 + 8, and every fourth state
-  // index.
-  struct Channels {
-    float* at;  // of the states; null: there is nothing to step
-    float h[2][kPerLane], decay[2][kPerLane], skip[2], dt_bias[2];
-    std::uint16_t x[2], gate[2];
-  };
-
   __device__ __forceinline__ void States() {
     Renew();
     const ProductPlan& plan = args_.plans.of[kDtProj];
@@ -340,44 +329,17 @@ class StackBlock {
       const int row = part.state_row, tile = part.state_tile;
       const int c = (unit * plan.tiles + tile) * 16 + thread_ % 32 / 4;
       const bool works = row < kHeight && c < args_.channels;
-      Channels channels = {};
-      if (works) LoadChannels(row, c, channels);
+      StackChannels channels = {};
+      StackInputs inputs = {};
+      if (works) {
+        channels.Load(args_, Layer(), args_.slot_index[row], c);
+        inputs.Load(args_.x.At(place_), args_.gate.At(place_), Element(row, c), kNextChannel);
+      }
       if (unit == part.first_unit) TakeDtBC();
       FindDelta(part, channels.dt_bias);
       Meet();
-      if (works) StepChannels(row, tile, c, channels);
+      if (works) StepChannels(row, tile, c, channels, inputs);
       Meet();  // delta is read
-    }
-  }
-
-  __device__ __forceinline__ void LoadChannels(int row, int c, Channels& to) {
-    const StackLayer& w = Layer();
-    const int first = thread_ % 4 * args_.channels + c;
-    const auto load = [&](const float* from, float(&values)[2][kPerLane]) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-#pragma unroll
-        for (int j = 0; j < kPerLane; ++j) values[i][j] = __ldcs(from + 4 * j * args_.channels + 8 * i);
-      }
-    };
-    const int slot = args_.slot_index[row];
-    if (slot != kNoSlot) {
-      SlotView view = args_.state;
-      view.layer_offset_bytes = w.state_offset_bytes;
-      to.at = view.At(slot) + first;
-      load(to.at, to.h);
-    }
-    LoadInputs(Element(row, c), to);
-    load(w.decay_log2 + first, to.decay);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) to.skip[i] = w.skip[c + 8 * i], to.dt_bias[i] = w.dt_bias[c + 8 * i];
-  }
-  __device__ __forceinline__ void LoadInputs(int element, Channels& to) const {
-    constexpr int kNext = kHeight * kCore;  // channel c + 8 is a core matrix on
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      to.x[i] = LoadHanded2(args_.x.At(place_) + element + i * kNext);
-      to.gate[i] = LoadHanded2(args_.gate.At(place_) + element + i * kNext);
     }
   }
 
@@ -438,15 +400,11 @@ class StackBlock {
     }
   }
 
-  __device__ __forceinline__ void StepChannels(int row, int tile, int channel, Channels& channels) {
+  __device__ __forceinline__ void StepChannels(int row, int tile, int channel, const StackChannels& channels,
+                                               StackInputs& inputs) {
     const int lane = thread_ % 32, n0 = lane % 4, element = Element(row, channel);
     // Of a row without a slot too: that y is there must say that all of in_proj is.
-    Patience patience;
-    while (channels.x[0] == kAbsent16 || channels.x[1] == kAbsent16 || channels.gate[0] == kAbsent16 ||
-           channels.gate[1] == kAbsent16) {
-      LoadInputs(element, channels);
-      patience.Spend();
-    }
+    inputs.Await(args_.x.At(place_), args_.gate.At(place_), element, kNextChannel);
     float b[kPerLane], c[kPerLane];
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) {
@@ -457,33 +415,24 @@ class StackBlock {
         c[j] = __fmul_rn(c[j], statics_.dt_bc_scales[row][2]);
       }
     }
+    float next_h[2][kPerLane];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const float x = WidenedBf16(channels.x[i]), gate = WidenedBf16(channels.gate[i]);
-      const float delta = statics_.delta[row][tile * 16 + lane / 4 + i * 8];
-      const float dx = __fmul_rn(delta, x);
-      float y = 0.0f;
-#pragma unroll
-      for (int j = 0; j < kPerLane; ++j) {
-        const float h = __fmaf_rn(Exp2Approx(__fmul_rn(delta, channels.decay[i][j])), channels.h[i][j],
-                                  __fmul_rn(dx, b[j]));
-        y = __fmaf_rn(h, c[j], y);
-        if (channels.at != nullptr) __stcs(channels.at + 4 * j * args_.channels + 8 * i, h);
-      }
-      y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 1));
-      y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 2));
-      y = __fmul_rn(__fmaf_rn(channels.skip[i], x, y), gate);
+      const float y = StepChannel(statics_.delta[row][tile * 16 + lane / 4 + i * 8], WidenedBf16(inputs.x[i]),
+                                  WidenedBf16(inputs.gate[i]), channels.skip[i], channels.decay[i],
+                                  channels.h[i], b, c, next_h[i]);
       // Two channels a word: a word that is half there would look whole.
       const std::uint32_t own = __bfloat16_as_ushort(__float2bfloat16_rn(y));
       const std::uint32_t next = __shfl_down_sync(~0u, own, 4);
       if (lane % 8 == 0) {
-        const int at = element + i * kHeight * kCore;
+        const int at = element + i * kNextChannel;
         *reinterpret_cast<std::uint32_t*>(args_.y.At(place_) + at) =
             channels.at != nullptr ? own | next << 16 : 0;
         DelayAtRandom<DelayAt::kHandover, 2>();
         *reinterpret_cast<std::uint32_t*>(args_.y.At(before_) + at) = kAbsent;
       }
     }
+    channels.Store(args_, next_h);
   }
 
   const StackArgs& args_;
@@ -492,9 +441,6 @@ class StackBlock {
   std::uint32_t ring_;  // this warp's
   float* sums_;         // [parity][tile][segment][column][row of W]
   int parity_ = 0;      // of the sums, which units take in turns
-  int layer_ = 0;
-  int turn_ = 0, next_ = 0;     // places of u: this layer's and the next one's
-  int place_ = 0, before_ = 0;  // of all else: this layer's and that of the layer before
   int thread_ = 0;
   RingPlace<Rings::kStages> at_;
 };

@@ -25,6 +25,24 @@ __device__ __forceinline__ float WidenedBf16(std::uint16_t bits) {
   return __uint_as_float(static_cast<std::uint32_t>(bits) << 16);
 }
 
+// One channel's step by the four lanes that share its states; y, with the gate, in all of them.
+template <int kPerLane>
+__device__ __forceinline__ float StepChannel(float delta, float x, float gate, float skip,
+                                             const float (&decay)[kPerLane], const float (&h)[kPerLane],
+                                             const float (&b)[kPerLane], const float (&c)[kPerLane],
+                                             float (&next_h)[kPerLane]) {
+  const float dx = __fmul_rn(delta, x);
+  float y = 0.0f;
+#pragma unroll
+  for (int j = 0; j < kPerLane; ++j) {
+    next_h[j] = __fmaf_rn(Exp2Approx(__fmul_rn(delta, decay[j])), h[j], __fmul_rn(dx, b[j]));
+    y = __fmaf_rn(next_h[j], c[j], y);
+  }
+  y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 1));
+  y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 2));
+  return __fmul_rn(__fmaf_rn(skip, x, y), gate);
+}
+
 // Grid (blocks of kWarps * 16 channels, rows). kFolded: dt, B and C are still in segments (8 warps).
 template <int kN, int kWarps, bool kFolded>
 __global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs args, const FoldedSums folded) {
@@ -138,27 +156,24 @@ __global__ void __launch_bounds__(kWarps * 32, 1) StepRow(const StateStepArgs ar
       hopper::LoadMatrices(a_lane + k / kChunkK * (16 * kChunkK * 2) + k % kChunkK * 16, more);
       multiply(k, more);
     }
+    float b[kPerLane], cs[kPerLane];
+#pragma unroll
+    for (int j = 0; j < kPerLane; ++j) {
+      b[j] = raw[args.rank + n0 + 4 * j];
+      cs[j] = raw[args.rank + kN + n0 + 4 * j];
+      if (args.norm_eps >= 0.0f) b[j] = __fmul_rn(b[j], scales[1]), cs[j] = __fmul_rn(cs[j], scales[2]);
+    }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float product = sum[2 * i];
       if (args.norm_eps >= 0.0f) product = __fmul_rn(product, scales[0]);
-      const float delta = SoftplusApprox(__fadd_rn(product, bias[i]));
-      const float dx = __fmul_rn(delta, x[i]);
-      float y = 0.0f;
+      float next_h[kPerLane];
+      const float y = StepChannel(SoftplusApprox(__fadd_rn(product, bias[i])), x[i], gate[i], skip[i],
+                                  decay[i], h[i], b, cs, next_h);
+      if (!active || !real) continue;
 #pragma unroll
-      for (int j = 0; j < kPerLane; ++j) {
-        float bn = raw[args.rank + n0 + 4 * j];
-        float cn = raw[args.rank + kN + n0 + 4 * j];
-        if (args.norm_eps >= 0.0f) bn = __fmul_rn(bn, scales[1]), cn = __fmul_rn(cn, scales[2]);
-        const float next_h = __fmaf_rn(Exp2Approx(__fmul_rn(delta, decay[i][j])), h[i][j], __fmul_rn(dx, bn));
-        y = __fmaf_rn(next_h, cn, y);
-        if (active && real) __stcs(at + 4 * j * args.channels + 8 * i, next_h);
-      }
-      y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 1));
-      y = __fadd_rn(y, __shfl_xor_sync(~0u, y, 2));
-      y = __fmul_rn(__fmaf_rn(skip[i], x[i], y), gate[i]);
-      if (active && real && n0 == 0)
-        args.y[element + i * next] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
+      for (int j = 0; j < kPerLane; ++j) __stcs(at + 4 * j * args.channels + 8 * i, next_h[j]);
+      if (n0 == 0) args.y[element + i * next] = __bfloat16_as_ushort(__float2bfloat16_rn(y));
     }
     if (!real) __syncthreads();  // the rehearsal has read what the run writes
   }

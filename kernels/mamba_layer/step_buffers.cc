@@ -31,7 +31,8 @@ HandedBuffers CutHanded(Cutter& cutter, const StepWidths& widths) {
                           .x = cutter.Take<std::uint16_t>(kAll * widths.d_inner),
                           .gate = cutter.Take<std::uint16_t>(kAll * widths.d_inner),
                           .y = cutter.Take<std::uint16_t>(kAll * widths.d_inner),
-                          .dt_bc = cutter.Take<float>(kAll * widths.dt_bc)};
+                          .dt_bc = cutter.Take<float>(kAll * widths.dt_bc),
+                          .folded = cutter.Take<float>((kHandedPlaces + 1) * FoldFloats(widths.d_inner))};
   handed.bytes = cutter.bytes() - begin;
   return handed;
 }

@@ -44,7 +44,8 @@ struct HandedBuffers {
   std::uint16_t* x = nullptr;    // kHandedPlaces + 1 (rows, D)
   std::uint16_t* gate = nullptr;
   std::uint16_t* y = nullptr;
-  float* dt_bc = nullptr;  // kHandedPlaces + 1 (rows, R + 2 N)
+  float* dt_bc = nullptr;   // kHandedPlaces + 1 (rows, R + 2 N)
+  float* folded = nullptr;  // kHandedPlaces + 1 (FoldFloats): one row's, in place of dt_bc
   std::size_t bytes = 0;   // of all, from u on
 };
 

@@ -281,7 +281,8 @@ const Case kCases[] = {
 const Case kManyChannels[] = {{"whole_40", {"mamba-1.4b", 1}, 40},
                               {"whole_130", {"mamba-1.4b", 1}, 130},
                               {"stack_1", {"mamba-790m", 6}, 1},
-                              {"stack_2", {"mamba-1.4b", 5}, 2}};
+                              {"stack_2", {"mamba-1.4b", 5}, 2},
+                              {"row_stack", {"mamba-130m", 6}, 1}};
 
 std::string NameOf(const testing::TestParamInfo<Case>& info) { return info.param.name; }
 INSTANTIATE_TEST_SUITE_P(, RepeatTest, testing::ValuesIn(kCases), NameOf);
