@@ -4,7 +4,8 @@
 // when all have read it, and writes it anew later still; some places that take turns lie between the two.
 //
 // No fence orders a clear before what its thread writes next elsewhere: that it has reached L2 when the place
-// is polled again rests on the layer that lies between, some 10 us where a store takes one.
+// is polled again rests on the layer that lies between, 10 us or more of large models and 3 or more of small
+// ones, where a store takes one at most.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_HANDOVER_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_HANDOVER_CUH_
 

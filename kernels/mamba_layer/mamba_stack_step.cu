@@ -153,8 +153,6 @@ const char* WhyNotRowStack(std::span<const MambaLayerStepArgs> layers, int block
   if (shape.dt_rank > kChunkK) return "dt_rank is above 64";
   if (std::max(in_proj.segment_chunks(), out_proj.segment_chunks()) > Shape::kHeldChunks)
     return "a segment is too long for registers";
-  if (shape.d_model % Shape::kRows != 0 || shape.d_inner % Shape::kStateChannels != 0)
-    return "d_model or d_inner does not fill blocks";
   return RowStackBlocks(shape) > blocks ? "the device has too few multiprocessors" : nullptr;
 }
 
@@ -173,7 +171,9 @@ constexpr char kNoRoom[] = "too little shared memory";
 
 const char* WhyNotMambaStack(std::span<const MambaLayerStepArgs> layers) {
   const int blocks = DeviceAttribute(cudaDevAttrMultiProcessorCount);
-  if (WhyNotRowStack(layers, blocks) == nullptr) return nullptr;
+  if (const char* why_not = WhyNotEither(layers)) return why_not;
+  const MambaLayerWeights& weights = layers.front().weights;
+  if (FoldsXProj(weights.in_proj, weights.x_proj)) return WhyNotRowStack(layers, blocks);
   if (const char* why_not = WhyNotStack(layers, blocks)) return why_not;
   return WithKernel(ArgsOf(layers, blocks), [&]<int, int>(int) {}) ? nullptr : kNoRoom;
 }

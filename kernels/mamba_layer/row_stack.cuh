@@ -5,9 +5,10 @@
 //   residual
 //
 // Blocks hand each other what they find through L2 (handover.cuh; who clears a word, and when:
-// stack_step.cuh). While the other parts run, a warp's weights of the next layer come into its registers as
-// mma.sync takes them, so that a product waits for nothing but its input. What counts is the way from a
-// word's arrival to the word that follows from it: a lane completes one value, and all else comes behind.
+// stack_step.cuh). While the other parts run, a warp's weights of the next layer come, the first tile as far
+// as its registers and as mma.sync takes it, so that a product waits for nothing but its input. What counts
+// is the way from a word's arrival to the word that follows from it: a lane completes one value, and all else
+// comes behind.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_ROW_STACK_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_ROW_STACK_CUH_
 

@@ -41,13 +41,13 @@ class RowStackInProj : RowStackPart {
       if (Last()) return;
       Load(layer_ + 1);
       hopper::NamedBarrier(1, Shape::kThreads);  // what is fetched would hold back what is handed over
-      Pause(warp_ * kPause);
+      Pause(warp_ * kPause, chunks_);
       Fetch(layer_ + 1);
     });
   }
 
  private:
-  static constexpr int kPause = 500;  // cycles; with 800 weights come too late
+  static constexpr int kPause = 500;  // cycles; with 700 weights come too late
   static constexpr int kTaps = kMaxStepConvWidth - 1;
 
   __device__ __forceinline__ int FirstK() const { return segment_ * plan_.segment_chunks * kChunkK; }
@@ -88,6 +88,8 @@ class RowStackInProj : RowStackPart {
         .square_sums = layer_ == 0 ? args_.square_sums : args_.handed_square_sums.At(turn_),
         .width = args_.d_model,
         .eps = args_.norm_eps};
+    constexpr int kMostWidth = Shape::kWarps / Shape::kTiles * Shape::kHeldChunks * kChunkK;
+    static_assert(kMostWidth <= 8 * kSquareGroupWidth);  // a lane of eight has one group
     const int group = lane_ % 8, quads = SquareSums(norm.width, kSquareSumWidth) / kQuad;
     uint4 v[2] = {};
     Await(

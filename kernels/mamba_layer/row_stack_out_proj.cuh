@@ -35,7 +35,7 @@ class RowStackOutProj : RowStackPart {
       if (Last()) return;
       Load(layer_ + 1);
       hopper::NamedBarrier(1, Shape::kWarps * 32);  // what is fetched would hold back what is handed over
-      Pause(warp_ * kPause);
+      Pause(warp_ * kPause, chunks_);
       Fetch(layer_ + 1);
     });
     if (warp_ == 0) Keep();

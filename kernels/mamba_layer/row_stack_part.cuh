@@ -22,6 +22,9 @@ struct RowStackShape {
   static constexpr int kRows = kTiles * 16;
   static constexpr int kStateChannels = kWarps * 16;
   static constexpr int kMostRegisters = 128;  // beside which a block of the head finds room
+  static_assert(kRows == 32 &&
+                kRows == kFoldChannels);  // a lane completes a row, a block a segment of x_proj
+  static_assert(kWarps == kMaxSegments && kHeldChunks * (kChunkK / 8) <= 32);
 
   // Shared memory: the arguments, the tiles of each warp.
   static constexpr int ArgsBytes(int layers) { return StackShape<1>::ArgsBytes(layers); }
@@ -108,7 +111,8 @@ class RowStackPart : protected LayersInTurn {
 
   // A warp's pause before it fetches, so that warps do so one after another: all at once would hold back
   // what others hand over meanwhile.
-  static __device__ __forceinline__ void Pause(int cycles) {
+  static __device__ __forceinline__ void Pause(int cycles, int chunks) {
+    if (chunks == 0) return;
     for (const long long begin = clock64(); clock64() - begin < cycles;) {
     }
   }

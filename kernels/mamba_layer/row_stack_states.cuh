@@ -96,7 +96,6 @@ class RowStackStates : RowStackPart {
 #pragma unroll
     for (int j = 0; j < kPerLane; ++j) b[j] = from[4 * j], c[j] = from[kN + 4 * j];
     inputs.Await(args_.x.At(place_), args_.gate.At(place_), channel_, kCore);
-    __syncwarp();
     float next_h[2][kPerLane];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {

@@ -1,5 +1,5 @@
-// What the kernel of stack_step.cuh is given: the layers, how its blocks share their products
-// (stack_plan.h), and where they hand each other what they find.
+// What the kernels of stack_step.cuh and row_stack.cuh are given: the layers, how the products are cut
+// (stack_plan.h), and where blocks hand each other what they find.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
 #define MAMBAD_KERNELS_MAMBA_LAYER_STACK_ARGS_CUH_
 

@@ -4,11 +4,12 @@
 //
 //   in_proj, norm scale, convolution, SiLU, gate | x_proj | dt_proj, state step, gating | out_proj, residual
 //
-// Who clears a word, and when: a thread that hands over a word has seen all that the part before handed over,
-// so every block is done with what that part read. It then clears the word that it handed over in the same
-// part of the layer before (out_proj: the u that in_proj of its own layer read); before, it would hold back
-// what others wait for, 3% of a step. With three places in turns, whoever comes to poll a cleared place has
-// seen a word that its writer handed over a layer after it cleared that place.
+// Who clears a word, and when: a thread that hands over a word has seen what all blocks of the part before
+// handed over, or follows from all of it, so every block is done with what that part read. It then clears the
+// word that it handed over in the same part of the layer before (out_proj: the u that in_proj of its own
+// layer read); before, it would hold back what others wait for, 3% of a step. With three places in turns,
+// whoever comes to poll a cleared place has seen a word that its writer handed over a layer after it cleared
+// that place.
 //
 // Instructions come from memory too: a part's code runs once a layer, and costs by its length.
 #ifndef MAMBAD_KERNELS_MAMBA_LAYER_STACK_STEP_CUH_
